@@ -130,6 +130,8 @@ def _ends(edges: Any) -> tuple[float, float]:
 CLAMPED = re.compile(r"p|(?=\w+$)(?:.*_)?pt(?:_?\d$|_.|$).*")
 """Inputs, as pt, met_pt or lep1_pt, for which the last bin also holds for all larger values, as the object groups ask."""
 
+_LONGEST = 1000  # characters of a name: patterns of names take a time that grows with its square
+
 
 class CorrectionFile:
     """A file of correctionlib: JSON, which may be compressed by gzip.
@@ -182,7 +184,12 @@ class CorrectionFile:
     @cached_property
     def names(self) -> list[str]:
         """The corrections, those first that combine others."""
-        return [*self._set.compound, *self._set]
+        found = [*self._set.compound, *self._set]
+        if any(len(name) > _LONGEST for name in found):
+            raise ConfigError(
+                f"{self.path}: a correction has a name of more than {_LONGEST} characters. Fetch it again."
+            )
+        return found
 
     def __getitem__(self, name: str) -> Correction:
         """A correction by its name.

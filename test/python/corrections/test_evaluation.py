@@ -12,6 +12,7 @@ from conftest import ROOT
 
 from MLTools.NanoML.corrections import Correction, CorrectionFile
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from services.invented import write
 from services.real import POG, plain
 
 INVENTED = ROOT / "examples" / "corrections"
@@ -171,6 +172,18 @@ def test_what_is_no_file_of_corrections_is_an_error(tmp_path: Path, content: byt
     (tmp_path / "wrong.json").write_bytes(content)
     with pytest.raises(ConfigError, match=r"wrong.json: (is not a file of correctionlib|cannot be read)"):
         CorrectionFile(tmp_path / "wrong.json")
+
+
+def test_a_name_without_end_is_refused(tmp_path: Path) -> None:
+    data = {
+        "name": "NUM_" + "ID_DEN_" * 20_000,
+        "version": 1,
+        "inputs": [],
+        "output": {"name": "w", "type": "real"},
+        "data": 1.0,
+    }
+    with pytest.raises(ConfigError, match=r"long.json: a correction has a name of more than 1000 characters"):
+        _ = CorrectionFile(write(tmp_path / "long.json", data)).names
 
 
 def test_the_invented_files_are_what_their_program_writes(tmp_path: Path) -> None:
