@@ -46,6 +46,7 @@ def counts(found: list[JobGroup]) -> list[int]:
 def test_a_job_has_as_many_files_as_configured() -> None:
     assert counts(groups(Grouping(Batch(files_per_job=4)))) == [4, 4, 2]
     assert counts(groups(Grouping(Batch(files_per_job=100)))) == [10]
+    assert counts(groups(Grouping(Batch(files_per_job=10)), "train", files=FILES[:2])) == [1, 1]
 
 
 def test_a_job_has_so_many_files_that_it_takes_about_the_time_wished() -> None:
@@ -66,17 +67,6 @@ def test_sizes_of_local_files_are_looked_up(tmp_path: Path) -> None:
     assert counts(found) == [2, 2]
 
 
-def test_every_task_is_in_one_job_and_none_is_lost() -> None:
-    found = groups(Grouping(Batch(files_per_job=3), lacked={"skim WZ/4": ("memory", Resources())}))
-    names = [task.name for group in found for task in group.tasks]
-    assert sorted(names) == sorted(task.name for task in tasks())
-    assert len(names) == len(set(names))
-
-
-def test_stages_of_few_tasks_have_a_job_for_each() -> None:
-    assert counts(groups(Grouping(Batch(files_per_job=10)), "train", files=FILES[:2])) == [1, 1]
-
-
 def test_jobs_of_a_stage_ask_for_the_same_and_for_the_longest_time() -> None:
     sizes = {**dict.fromkeys(FILES, 450_000_000), FILES[9]: 9_000_000_000}
     found = groups(Grouping(Batch(job_time="5min"), sizes))
@@ -88,6 +78,7 @@ def test_what_a_job_lacked_it_gets_alone_and_twice_as_much() -> None:
     lacked = {"skim WZ/4": ("memory", Resources(memory=3000))}
     found = groups(Grouping(Batch(files_per_job=20), lacked=lacked))
     assert [task.name for task in found[0].tasks] == ["WZ/4"]
+    assert sorted(task.name for group in found for task in group.tasks) == sorted(task.name for task in tasks())
     assert found[0].resources.memory == 6000
     assert counts(found) == [1, 9]
     assert found[1].resources.memory == Resources().memory

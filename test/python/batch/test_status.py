@@ -61,13 +61,6 @@ def reasons(status: Status) -> dict[str, str]:
     return {name: job.problem.kind for name, job in status.jobs.items() if job.problem}
 
 
-def test_jobs_that_nothing_is_known_of_wait(say: Callable[..., Status]) -> None:
-    status = say()
-    assert set(states(status).values()) == {"waiting"}
-    assert status.counts()["skim"] == {"tasks": 4, "done": 0, "waiting": 4}
-    assert not status.is_done
-
-
 def test_running_waiting_done(say: Callable[..., Status], leave: Callable[..., JobResult]) -> None:
     leave("skim-0000", 2)
     leave("skim-0001", 1, "running")
@@ -77,22 +70,16 @@ def test_running_waiting_done(say: Callable[..., Status], leave: Callable[..., J
     assert states(say(skim_0001="running evicted"))["skim-0001"] == "waiting"
 
 
-def test_all_done(say: Callable[..., Status], leave: Callable[..., JobResult], submission: Submission) -> None:
-    for name, count in (("skim-0000", 2), ("skim-0001", 2), ("convert-0000", 1)):
-        leave(name, count)
-    status = say(active=False, skim_0000="ok", skim_0001="ok", convert_0000="ok")
-    assert status.is_done
-    assert Submission.read(submission.directory).state == "ended"
-    assert list(page(status))[-1] == "Everything is done."
-
-
 def test_what_is_missing_or_damaged_after_the_end_is_told(
     say: Callable[..., Status], leave: Callable[..., JobResult], submission: Submission
 ) -> None:
     for name, count in (("skim-0000", 2), ("skim-0001", 2), ("convert-0000", 1)):
         leave(name, count)
     ended = {"skim_0000": "ok", "skim_0001": "ok", "convert_0000": "ok"}
-    assert say(active=False, **ended).is_done
+    status = say(active=False, **ended)
+    assert status.is_done
+    assert Submission.read(submission.directory).state == "ended"
+    assert list(page(status))[-1] == "Everything is done."
     workdir = Path(submission.workdir)
     (workdir / "0.out").unlink()
     (workdir / "3.out").write_text("cut off")
@@ -156,11 +143,6 @@ def test_a_job_that_ended_too_late_lacked_time(say: Callable[..., Status], leave
     leave("skim-0001", 1, "stopped", exit_code=1, problem=stopped, finished=100.0 + 60)
     status = say(active=False, skim_0000="failed again failed", skim_0001="failed again failed")
     assert reasons(status) == {"skim-0000": "time", "skim-0001": "stopped"}
-
-
-def test_a_removed_job_is_said_to_be(say: Callable[..., Status]) -> None:
-    status = say(active=False, skim_0000="running removed", skim_0001="removed")
-    assert reasons(status) == {"skim-0000": "removed", "skim-0001": "removed"}
 
 
 def test_a_job_of_this_machine_that_had_not_begun_has_not_failed(submission: Submission) -> None:
@@ -242,12 +224,6 @@ def test_every_reason_has_words_and_advice(kind: str, submission: Submission) ->
     assert max(map(len, text)) < 400
 
 
-def test_what_comes_next(submission: Submission) -> None:
-    assert list(page(make(submission, None, {})))[-1] == "Whether jobs are active is not known: ask again."
-    held = make(submission, True, {"skim-0000": ("held", 0, JobProblem("held", "by hand"))})
-    assert list(page(held))[-1].endswith("Held jobs wait for nanoml resubmit.")
-
-
 def collected(submission: Submission) -> list[str]:
     return collect(submission, submission.results())
 
@@ -299,20 +275,15 @@ def test_an_output_that_was_changed_after_the_job_counts_as_not_done(
     assert reason(submission, "skim-0001", 1) is None
 
 
-def test_what_failed_is_not_recorded_and_what_was_done_beside_it_is(
-    submission: Submission, leave: Callable[..., JobResult]
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_a_job_that_failed_or_was_killed_keeps_what_it_has_done(
+    submission: Submission, leave: Callable[..., JobResult], state: str
 ) -> None:
-    leave("skim-0000", 1, "failed", tasks={"WZ/1": TaskResult("failed", problem=JobProblem("disk", "full"))})
+    leave("skim-0000", 1, state, tasks={"WZ/1": TaskResult("failed", problem=JobProblem("disk", "full"))})
     assert collected(submission) == []
     assert reason(submission, "skim-0000", 0) is None
     assert reason(submission, "skim-0000", 1) == "not done yet"
-
-
-def test_a_job_that_was_killed_keeps_what_it_has_done(submission: Submission, leave: Callable[..., JobResult]) -> None:
-    leave("skim-0000", 1, "running")
-    assert collected(submission) == []
-    assert reason(submission, "skim-0000", 0) is None
-    leave("skim-0000", 2, "running")
+    leave("skim-0000", 2, state)
     assert collected(submission) == []
     assert reason(submission, "skim-0000", 1) is None
 
@@ -360,9 +331,3 @@ def test_a_file_that_travelled_and_was_changed_before_the_job_ended(
     assert collected(submission) == []
     assert reason(submission, "skim-0000", 0) == "0.root was changed"
     assert reason(submission, "skim-0000", 1) is None
-
-
-def test_a_result_that_cannot_be_read_counts_as_none(submission: Submission) -> None:
-    (submission.directory / "results" / "skim-0000.json").write_text("{}")
-    assert collected(submission) == []
-    assert reason(submission, "skim-0000", 0) == "not done yet"

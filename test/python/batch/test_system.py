@@ -8,7 +8,6 @@ import pytest
 
 from MLTools.NanoML.batch.submission import JobOptions
 from MLTools.NanoML.batch.system import TEMPLATES, render, system_of
-from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.errors import ConfigError
 
 
@@ -19,25 +18,19 @@ def test_a_template_of_ones_own_is_taken_before_that_of_the_same_name(tmp_path: 
     assert render("condor.dag", JobOptions(templates=str(tmp_path)), stages=[], retries=0).startswith("# The stages")
 
 
-def test_a_variable_that_is_not_there_is_one_message(tmp_path: Path) -> None:
-    (tmp_path / "job.sh").write_text("one\n{{ wheels }}\n")
-    with pytest.raises(ConfigError, match="job.sh.*'wheels' is undefined"):
-        render("job.sh", JobOptions(templates=str(tmp_path)))
-
-
-def test_a_mistake_in_a_template_names_file_and_line(tmp_path: Path) -> None:
-    (tmp_path / "job.sh").write_text("one\n{% if %}\n")
-    with pytest.raises(ConfigError, match=f"{tmp_path}/job.sh:2: "):
-        render("job.sh", JobOptions(templates=str(tmp_path)))
-    (tmp_path / "job.sh").write_text("one\n{{ retries | wheels }}\n")
-    with pytest.raises(ConfigError, match=f"{tmp_path}/job.sh:2: No filter named 'wheels'"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"one\n{{ wheels }}\n", "job.sh.*'wheels' is undefined"),
+        (b"one\n{% if %}\n", "/job.sh:2: "),
+        (b"one\n{{ retries | wheels }}\n", "/job.sh:2: No filter named 'wheels'"),
+        (b"\xff\xfe", "job.sh"),
+    ],
+)
+def test_a_mistake_in_a_template_is_one_message(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "job.sh").write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
         render("job.sh", JobOptions(templates=str(tmp_path)), retries=1)
-
-
-def test_a_template_that_is_no_text_is_one_message(tmp_path: Path) -> None:
-    (tmp_path / "job.sh").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="job.sh"):
-        render("job.sh", JobOptions(templates=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -49,14 +42,6 @@ def test_words_of_shell_stay_what_they_are(word: str, tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout == f"{word}|{word}|x|"
     assert not (tmp_path / "canary").exists()
-
-
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_every_batch_system_has_its_name_and_a_title(name: str) -> None:
-    system = system_of(name)
-    assert (system.name, bool(system.title)) == (name, True)
-    assert system.where in ("cluster", "here", "grid")
-    assert system.groups in ("stage", "dataset")
 
 
 def test_what_is_no_batch_system_is_one_message() -> None:

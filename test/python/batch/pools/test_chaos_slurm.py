@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ import pytest
 from services.analysis import DATASETS, Analysis, clients
 from services.certificates import Certificates
 from services.daemons import PATH, wait_for
+from services.fixtures import example_files
 from services.slurm import Slurm
-from services.xrootd import VomsServer
+from services.xrootd import Cluster, VomsServer
 
 pytestmark = [pytest.mark.service, pytest.mark.exhaustive("each batch system with all that may happen to jobs")]
 
@@ -158,9 +158,8 @@ def test_a_proxy_expires_in_the_queue(
         renew(-1)
         analysis.closed.unlink()
         page = analysis.wait()
-        assert (
-            "2 x grid proxy or token cannot be used: nanoml proxy init, or a new token, then: nanoml resubmit" in page
-        )
+        said = "2 x grid proxy or token cannot be used: nanoml proxy init, or a new token, then: nanoml resubmit"
+        assert said in page
         assert "expired" in page
 
         renew(24)
@@ -182,24 +181,54 @@ COUNT = "done=$(($(cat count 2>/dev/null) + 1)); echo $done > count\n"
 
 def test_submission_is_killed_at_any_moment(make: Make, reference: Analysis, tmp_path: Path) -> None:
     sbatch = shutil.which("sbatch", path=PATH)
-    analyses, killed = [], []
-    for number in range(4):
+    analyses = []
+    for number, moment in enumerate(MOMENTS):
         analysis = make(tmp_path / str(number), names=DATASETS[:1], convert={"features": ["ZCand_mass"]})
-        moment = MOMENTS[number].format(sbatch=sbatch) if number < 3 else f'exec {sbatch} "$@"'
-        path = clients(analysis.directory / "bin", sbatch=COUNT + moment)
+        path = clients(analysis.directory / "bin", sbatch=COUNT + moment.format(sbatch=sbatch))
         process = analysis.begin("submit", "pipeline", "analysis.yaml", "--on", "slurm", PATH=path)
-        if number >= 3:
-            time.sleep(0.6)
-            process.kill()
-        killed.append(process.communicate(timeout=300)[0])
+        assert process.communicate(timeout=300)[0] == ""
         analyses.append(analysis)
-    assert [text for text in killed[:3] if text] == []
     for analysis in analyses:
         analysis.begin_again("pipeline", "slurm")
     for analysis in analyses:
         assert "Everything is done." in analysis.wait()
         analysis.check(reference)
         assert list(analysis.directory.glob("jobs/.*")) == []
+
+
+def test_servers_that_die_and_files_that_are_damaged(
+    make: Make, reference: Analysis, xrootd_cluster: Callable[..., Cluster]
+) -> None:
+    pytest.importorskip("XRootD")
+    cluster = xrootd_cluster(example_files())
+    read = {"timeout": 5, "tries": 1, "redirectors": [cluster.url]}
+    analysis = make(server=cluster.url, read=read)
+    damaged = "ZGToLLG_PtG100/ZGToLLG_PtG100_1.root"
+    whole = (cluster.servers[0].root / damaged).read_bytes()
+    for server in cluster.servers:
+        (server.root / damaged).write_bytes(whole[: len(whole) // 2])
+    analysis.submit()
+    # while jobs read, one server is switched off and the other hangs
+    wait_for(lambda: analysis.done().total() > 0, "a task")
+    cluster.servers[0].kill()
+    cluster.servers[1].stop()
+    page = analysis.wait()
+    cluster.servers[1].go_on()
+    said = (
+        " x file unreadable: nanoml resubmit tries again, or allows missing files: nanoml resubmit --max-missing-files"
+    )
+    assert said in page
+    assert 0 < analysis.done().total() < 6
+
+    analysis.resubmit()
+    page = analysis.wait()
+    assert "1 x file unreadable" in page
+    assert damaged in page
+    assert analysis.done().total() == 5
+    (cluster.servers[1].root / damaged).write_bytes(whole)
+    assert "skim: 1 task in 1 job" in analysis.resubmit()
+    assert "Everything is done." in analysis.wait()
+    analysis.check(reference)
 
 
 def test_the_wall_time_is_over(late: Analysis, reference: Analysis) -> None:

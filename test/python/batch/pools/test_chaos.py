@@ -1,0 +1,263 @@
+"""Jobs in a pool of HTCondor, on Dask and on this machine to which bad things happen; most of it is tried in test_chaos_slurm.py."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.analysis import DATASETS, Analysis, clients
+from services.condor import CondorPool
+from services.daemons import PATH, descendants, wait_for
+from services.dask import DaskCluster
+
+EXHAUSTIVE = pytest.mark.exhaustive("each batch system with all that may happen to jobs")
+IN_PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
+
+Make = Callable[..., Analysis]
+
+
+@pytest.fixture
+def make(condor_pool: CondorPool, tmp_path: Path) -> Iterator[Make]:
+    """Makes an analysis; the jobs that a test leaves are removed."""
+
+    def new(**options: Any) -> Analysis:
+        return Analysis(tmp_path / "analysis", condor_pool.environment, "condor", **options)
+
+    yield new
+    condor_pool.run(["condor_rm", "-constraint", f'strcmp(Iwd, "{tmp_path}") > 0'], check=False)
+
+
+def number_of(pool: CondorPool, job: str) -> str:
+    """The number of a job of a DAG."""
+    found = pool.run(["condor_q", "-constraint", f'DAGNodeName == "{job}"', "-af:j", "DAGNodeName"])
+    return str(found.stdout.split()[-2])
+
+
+@pytest.mark.service
+@EXHAUSTIVE
+def test_a_killed_job_is_tried_again_until_all_are_ended(
+    condor_pool: CondorPool, make: Make, reference: Analysis
+) -> None:
+    analysis = make(names=DATASETS[:1], batch={"retries": 1})
+    analysis.closed.touch()
+    analysis.submit()
+    analysis.wait_for("skim-0000", "running")
+    condor_pool.kill(number_of(condor_pool, "skim-0000"))
+    log = analysis.submissions()[-1] / "pipeline.dag.nodes.log"
+    wait_for(lambda: bool(re.search(r"^005 \(", log.read_text(), re.M)), "the end of a job")
+    analysis.wait_for("skim-0000", "running")
+    assert "nanoml resubmit continues" in analysis.nanoml("kill", "analysis.yaml")
+    assert " x removed: nanoml resubmit tries again" in analysis.wait()
+    analysis.closed.unlink()
+    analysis.resubmit()
+    assert "Everything is done." in analysis.wait()
+    analysis.check(reference)
+
+
+@pytest.mark.service
+@EXHAUSTIVE
+def test_jobs_take_too_much_memory(condor_pool: CondorPool, make: Make, reference: Analysis) -> None:
+    much = "JobStatus == 2 && RequestMemory < 4000 && substr(Args, 0, 9)"
+    lines = [f'periodic_hold = {much} == "skim-0000"', f'periodic_remove = {much} == "skim-0001"']
+    analysis = make(batch={"lines": lines})
+    analysis.closed.touch()
+    analysis.submit()
+    analysis.wait_for("skim-0002", "running")
+    condor_pool.kill(number_of(condor_pool, "skim-0002"))
+    analysis.wait_for("skim-0002", "failed")
+    analysis.wait_for("skim-0001", "failed")
+    analysis.wait_for("skim-0000", "held")
+    page = analysis.page()
+    assert page.count("1 x out of memory: nanoml resubmit asks for more") == 2
+    assert "1 x killed: nanoml resubmit tries again; if it happens again, it may be for lack of memory" in page
+    assert "signal 9" in page
+    analysis.closed.unlink()
+    said = analysis.resubmit()
+    assert "skim-0000: released with memory 2000 -> 4000 MB" in said
+    assert "2 jobs failed: nanoml resubmit continues when the others are done." in said
+    analysis.wait()
+    assert analysis.done().total() == 2
+    assert analysis.resubmit().count("memory 2000 -> 4000 MB") == 2
+    assert "Everything is done." in analysis.wait()
+    analysis.check(reference)
+
+
+@pytest.mark.service
+@EXHAUSTIVE
+@pytest.mark.parametrize(
+    "moment",
+    ['kill -9 $PPID; sleep 1; exec {command} "$@"', '{command} "$@"; kill -9 $PPID'],
+    ids=["before condor_submit_dag has done anything, which it then does", "when all is submitted, and not noted"],
+)
+def test_submission_is_killed(make: Make, reference: Analysis, moment: str) -> None:
+    analysis = make(names=DATASETS[:1])
+    script = moment.format(command=shutil.which("condor_submit_dag", path=PATH))
+    path = clients(analysis.directory / "bin", condor_submit_dag=script)
+    process = analysis.begin("submit", "skim", "analysis.yaml", "--on", "condor", PATH=path)
+    assert "Their progress" not in process.communicate(timeout=300)[0]
+    analysis.begin_again("skim", "condor")
+    assert "Everything is done." in analysis.wait()
+    analysis.check(reference)
+    assert list(analysis.directory.glob("jobs/.*")) == []
+
+
+@pytest.mark.service
+@EXHAUSTIVE
+def test_a_full_disk_and_a_missing_package(make: Make, reference: Analysis, disk: Path) -> None:
+    analysis = make(workdir=str(disk / "results"), names=DATASETS[:1])
+    analysis.submit()
+    page = analysis.wait()
+    assert " x disk full: free some space; nanoml resubmit asks for more" in page
+    assert "cannot write: the disk is full" in page
+    subprocess.run(["mount", "-o", "remount,size=10m", str(disk)], check=True)
+
+    broken = analysis.directory / "broken"
+    broken.mkdir()
+    (broken / "uproot.py").write_text("raise ModuleNotFoundError(\"No module named 'uproot'\", name='uproot')\n")
+    analysis.content["batch"]["setup"].append(f"export PYTHONPATH={broken}:$PYTHONPATH")
+    analysis.content["batch"]["retries"] = 2
+    analysis.write()
+    assert "disk 100 -> 200 MB" in analysis.resubmit()
+    page = analysis.wait()
+    assert " x package or program missing: add it to the environment of the jobs" in page
+    assert "The Python package uproot is missing" in page
+    analysis.content["batch"]["setup"].pop()
+    analysis.write()
+    analysis.resubmit()
+    assert "Everything is done." in analysis.wait()
+    analysis.check(reference)
+
+
+def jobs_in(analysis: Analysis) -> dict[int, str]:
+    """The jobs of an analysis that are processes now, by their numbers."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            words = (path / "cmdline").read_bytes().decode().split("\0")
+            if words[1:2] == ["job.sh"] and Path(os.readlink(path / "cwd")) == analysis.submissions()[-1]:
+                found[int(path.name)] = words[2]
+    return found
+
+
+def told(analysis: Analysis, *words: str) -> str:
+    """The answer of a command in a process of its own: Dask reads its variables when it is imported."""
+    said, _ = analysis.begin(*words).communicate(timeout=300)
+    return said
+
+
+@pytest.mark.service
+@EXHAUSTIVE
+@IN_PROC
+def test_a_worker_and_the_scheduler_are_killed(dask_cluster: DaskCluster, tmp_path: Path, reference: Analysis) -> None:
+    closed = f"while [ -e {tmp_path}/closed-$1 ]; do sleep 0.1; done"
+    analysis = Analysis(tmp_path, dask_cluster.environment, "dask", batch={"setup": [closed]})
+    for number in range(3):
+        (tmp_path / f"closed-skim-000{number}").touch()
+    assert "skim: 6 tasks in 3 jobs" in told(analysis, "submit", "skim", "analysis.yaml", "--on", "dask")
+    wait_for(lambda: len(jobs_in(analysis)) == 2, "two jobs")
+    before = set(jobs_in(analysis))
+    dask_cluster.kill_worker(0)
+    # its job ends with it, and that or another begins
+    wait_for(lambda: len(before & set(jobs_in(analysis))) == 1 and len(jobs_in(analysis)) == 2, "another job")
+    first = next(iter(jobs_in(analysis).values()))
+    (tmp_path / f"closed-{first}").unlink()
+    analysis.wait_for(first, "done")
+
+    dask_cluster.kill_scheduler()
+    said = analysis.wait()
+    assert "2 x lost: nanoml resubmit tries again\n      skim-000" in said
+    assert f"the scheduler {dask_cluster.address} does not answer any more" in said
+    wait_for(lambda: not jobs_in(analysis), "the end of jobs")
+    dask_cluster.start()
+    analysis.environment.update(dask_cluster.environment)
+    for path in tmp_path.glob("closed-*"):
+        path.unlink()
+    assert "skim: 4 tasks in 2 jobs" in told(analysis, "resubmit", "analysis.yaml")
+    assert "Everything is done." in analysis.wait()
+    analysis.check(reference)
+
+
+@pytest.mark.service
+@EXHAUSTIVE
+@IN_PROC
+def test_jobs_are_ended_at_an_address(dask_cluster: DaskCluster, tmp_path: Path) -> None:
+    analysis = Analysis(tmp_path, dask_cluster.environment, "dask", names=DATASETS[:1])
+    analysis.closed.touch()
+    told(analysis, "submit", "skim", "analysis.yaml", "--on", "dask")
+    analysis.wait_for("skim-0001", "running")
+    analysis.nanoml("kill", "analysis.yaml")
+    wait_for(lambda: not jobs_in(analysis), "the end of jobs")
+    assert "No job is active." in analysis.wait()
+
+
+def driver_of(analysis: Analysis) -> int:
+    """The process that does the jobs of the last submission on this machine."""
+    number: int = json.loads((analysis.submissions()[-1] / "driver.json").read_text())["process"]
+    return number
+
+
+@EXHAUSTIVE
+@IN_PROC
+def test_the_cluster_of_this_machine_is_killed(tmp_path: Path, reference: Analysis) -> None:
+    """Its scheduler is in the process that is killed, and its workers end without it."""
+    pytest.importorskip("distributed")
+    analysis = Analysis(tmp_path, {}, "dask", names=DATASETS[:1], batch={"at_once": 2})
+    analysis.closed.touch()
+    analysis.submit()
+    analysis.wait_for("skim-0001", "running")
+    assert len(descendants(driver_of(analysis))) >= 2
+    os.kill(driver_of(analysis), signal.SIGKILL)
+    assert "2 x killed" in analysis.wait()
+    assert jobs_in(analysis) == {}
+
+    analysis.closed.unlink()
+    assert "skim: 3 tasks in 2 jobs" in analysis.resubmit()
+    assert "Everything is done." in analysis.wait()
+    analysis.check(reference)
+
+
+@EXHAUSTIVE
+@IN_PROC
+def test_the_driver_is_killed_and_its_jobs_go_on(tmp_path: Path, reference: Analysis) -> None:
+    analysis = Analysis(tmp_path / "analysis", {}, "local", names=DATASETS[:1], batch={"at_once": 1})
+    analysis.closed.touch()
+    analysis.submit()
+    analysis.wait_for("skim-0000", "running")
+    os.kill(driver_of(analysis), signal.SIGKILL)
+    time.sleep(0.1)
+    assert analysis.states() == {"skim-0000": "running", "skim-0001": "waiting"}
+    with pytest.raises(AssertionError, match="are active here"):
+        analysis.submit()
+
+    analysis.closed.unlink()
+    analysis.wait()
+    assert sum(analysis.done().values()) == 2
+    assert "skim: 1 task in 1 job" in analysis.resubmit()
+    assert "Everything is done." in analysis.wait()
+    analysis.check(reference)
+
+
+@IN_PROC
+def test_a_job_is_killed_and_tried_again_by_itself(tmp_path: Path) -> None:
+    analysis = Analysis(tmp_path, {}, "local", names=DATASETS[:1], batch={"retries": 1, "at_once": 1})
+    analysis.closed.touch()
+    analysis.submit()
+    analysis.wait_for("skim-0000", "running")
+    wait_for(lambda: bool(descendants(driver_of(analysis))), "a job")
+    for process in descendants(driver_of(analysis)):
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(process, signal.SIGKILL)
+    analysis.closed.unlink()
+    assert "Everything is done." in analysis.wait()
+    assert set(analysis.done().values()) == {1}
