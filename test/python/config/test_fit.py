@@ -75,9 +75,105 @@ def test_the_luminosity_without_eras(tmp_path: Path) -> None:
     assert luminosity_uncertainties(loaded(tmp_path, "luminosity: 59.8\n")) == {"": {}}
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
+UNBINNED = f"""{ANALYSIS}  unbinned: {{regions: [SR], seeds: 3, features: [pt]}}
+skim: {{selection: wz.py:WZ}}
+convert: {{features: [pt, eta]}}
+train: {{folds: 3}}
+"""
+
+
+def test_the_forms_that_the_message_on_bins_shows_are_taken(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, ANALYSIS.replace("mass: {bins: [4, 0, 1]}", 'mass: {bins: "edges: [0, 1]"}'))
+    shown = re.findall(r"\{.*\}|\[[^]]*\](?!\})|auto", str(caught.value))
+    assert len(shown) == 3
+    for form in shown:
+        loaded(tmp_path, ANALYSIS.replace("mass: {bins: [4, 0, 1]}", f"mass: {{bins: {form}}}"))
+
+
+def test_unbinned_channels(tmp_path: Path) -> None:
+    found = [UNBINNED.replace("{regions: [SR], seeds: 3, features: [pt]}", text) for text in ("SR", "[SR]", "[]")]
+    assert [config.fit and config.fit.of_events for config in (loaded(tmp_path, text) for text in found)] == [
+        Unbinned(["SR"]),
+        Unbinned(["SR"]),
+        None,
+    ]
+    fit = loaded(tmp_path, UNBINNED).fit
+    assert fit is not None
+    assert fit.of_events == Unbinned(["SR"], ["pt"], 3)
+    with pytest.raises(ConfigError, match=r"fit.unbinned: a capsule has likelihoods of bins alone"):
+        ready(loaded(tmp_path, UNBINNED), Request(tmp_path / "capsule", "", (), 1))
+
+
+def test_which_processes_regions_and_eras_share_a_nuisance_parameter(tmp_path: Path) -> None:
+    text = (
+        "free: [ZZ]\n  nuisances: {scale: {name: QCDscale, eras: {Run3: [2022, 2023]}}, j*_uncorrelated: {name: CMS_*}}"
+    )
+    config = loaded(tmp_path, ANALYSIS.replace("free: [ZZ]", text))
+    assert config.fit is not None
+    shared, name = config.fit.shared("scale")
+    assert name == "QCDscale"
+    assert [own_part(shared.eras, era) for era in ("2018", "2022", "2023", None)] == [None, "Run3", "Run3", None]
+    shared, name = config.fit.shared("jes_uncorrelated")
+    assert (name, shared.eras, shared.processes) == ("CMS_es", "each", "all")
+    assert config.fit.shared("pileup") == (Nuisance(eras="all"), "pileup")
+
+
+MASSES = """
+luminosity: 10
+datasets:
+  W600: {files: a.root, class: signal, cross_section: 2, k_factor: 1.5, parameters: {mass: 600}}
+  W800: {files: b.root, class: signal, cross_section: 0.5, parameters: {mass: 800}}
+  WZ: {files: d.root, class: WZ, cross_section: 1}
+score: {model: [m.onnx], parameter: {mass: [600, 800]}}
+histogram: {wprime: {bins: [3, 0, 1]}}
+fit: {channels: {all: wprime}, parameter: mass}
+"""
+OF_ERAS = MASSES.replace("luminosity: 10", "eras: {a: {luminosity: 10}, b: {luminosity: 2}}")
+
+
+def test_a_fit_for_each_value_of_a_parameter(tmp_path: Path) -> None:
+    config = loaded(tmp_path, MASSES)
+    assert config.fit is not None
+    found = hypotheses(config)
+    assert [(str(it), it.ending) for it in found] == [("mass = 600", "mass600"), ("mass = 800", "mass800")]
+    assert [cross_section(config, config.fit, it) for it in found] == [3, 0.5]
+    assert hypotheses(loaded(tmp_path, MASSES.replace(", parameter: mass}", "}"))) == []
+
+
+def test_cross_sections_of_eras(tmp_path: Path) -> None:
+    """Parts of an era add up by their luminosity; eras of different energy have none in common."""
+    eras = OF_ERAS.replace("class: WZ", "class: WZ, era: a").replace("{files: b", "{era: a, files: b")
+    eras = eras.replace("  W600: {", "  W600: {era: a, luminosity: 4, ").replace(
+        "  WZ:",
+        "  rest: {era: a, luminosity: 6, files: e.root, class: signal, cross_section: 3, parameters: {mass: 600}}\n"
+        "  W600b: {era: b, files: e.root, class: signal, cross_section: 3, parameters: {mass: 600}}\n"
+        "  W800b: {era: b, files: e.root, class: signal, cross_section: 0.6, parameters: {mass: 800}}\n  WZ:",
+    )
+    config = loaded(tmp_path, eras)
+    assert config.fit is not None
+    assert [cross_section(config, config.fit, it) for it in hypotheses(config)] == [pytest.approx(3), None]
+
+
+def test_names_of_hypotheses() -> None:
+    endings = {
+        600: "600",
+        0.5: "0p5",
+        -1e-12: "m1em12",
+        1234567: "1234567",
+        0.1: "0p1",
+        1e20: "1e20",
+        16777215: "16777215",
+    }
+    assert {value: Hypothesis("mass", value).ending for value in endings} == {
+        value: f"mass{text}" for value, text in endings.items()
+    }
+    assert Hypothesis("mass", float(np.float32(0.1))).ending == "mass0p1"
+
+
+EACH_ERA = OF_ERAS.replace("a.root", "a.root, era: a").replace("b.root", "b.root, era: b")
+MISTAKES = {
+    ANALYSIS: [
         ("1.4 %", "1.4", "4: eras.2022.luminosity_uncertainty: lumi_2022: takes a percentage above 0, as in 2.5 %"),
         ("0.6 %", "0 %", "3: eras.2018.luminosity_uncertainty: lumi_13TeV: takes a percentage above 0, as in 2.5 %"),
         ("lumi_13TeV", "13TeV", '"13TeV" cannot be a nuisance parameter: expected a name of letters, digits and _'),
@@ -117,48 +213,7 @@ def test_the_luminosity_without_eras(tmp_path: Path) -> None:
         ("free: [ZZ]", "unbinned: [3]", "18: fit.unbinned[0]: expected text, got 3."),
         ("free: [ZZ]", "unbinned: [SR, SR]", '18: fit.unbinned: "SR" is listed twice.'),
     ],
-)  # fmt: skip
-def test_mistakes(tmp_path: Path, old: str, new: str, message: str) -> None:
-    assert old in ANALYSIS
-    with pytest.raises(ConfigError) as raised:
-        loaded(tmp_path, ANALYSIS.replace(old, new, 1))
-    assert message in str(raised.value)
-    assert len(str(raised.value).splitlines()) <= 2
-
-
-UNBINNED = f"""{ANALYSIS}  unbinned: {{regions: [SR], seeds: 3, features: [pt]}}
-skim: {{selection: wz.py:WZ}}
-convert: {{features: [pt, eta]}}
-train: {{folds: 3}}
-"""
-
-
-def test_the_forms_that_the_message_on_bins_shows_are_taken(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        loaded(tmp_path, ANALYSIS.replace("mass: {bins: [4, 0, 1]}", 'mass: {bins: "edges: [0, 1]"}'))
-    shown = re.findall(r"\{.*\}|\[[^]]*\](?!\})|auto", str(caught.value))
-    assert len(shown) == 3
-    for form in shown:
-        loaded(tmp_path, ANALYSIS.replace("mass: {bins: [4, 0, 1]}", f"mass: {{bins: {form}}}"))
-
-
-def test_unbinned_channels(tmp_path: Path) -> None:
-    found = [UNBINNED.replace("{regions: [SR], seeds: 3, features: [pt]}", text) for text in ("SR", "[SR]", "[]")]
-    assert [config.fit and config.fit.of_events for config in (loaded(tmp_path, text) for text in found)] == [
-        Unbinned(["SR"]),
-        Unbinned(["SR"]),
-        None,
-    ]
-    fit = loaded(tmp_path, UNBINNED).fit
-    assert fit is not None
-    assert fit.of_events == Unbinned(["SR"], ["pt"], 3)
-    with pytest.raises(ConfigError, match=r"fit.unbinned: a capsule has likelihoods of bins alone"):
-        ready(loaded(tmp_path, UNBINNED), Request(tmp_path / "capsule", "", (), 1))
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
+    UNBINNED: [
         ("regions: [SR], seeds", "regions: [SB], seeds", 'fit.unbinned.regions: "SB" is not one of the regions in fit.channels'),
         ("[pt]", "[phi]", 'fit.unbinned.features: "phi" is not in convert.features.'),
         ("folds: 3", "folds: 1", "fit.unbinned: needs networks that have not seen an event for all of them, and train.folds is 1."),
@@ -167,117 +222,29 @@ def test_unbinned_channels(tmp_path: Path) -> None:
         ("class: rare", "class: rare, only: fit", "fit.unbinned: rare is in the fit only, and so no network learns its density."),
         ("\nregions", "\n  more: {files: d.root, era: 2022, varies: [ZZ], variation: tune_up}\nregions", "and more is another dataset."),
     ],
-)  # fmt: skip
-def test_mistakes_in_unbinned_channels(tmp_path: Path, old: str, new: str, message: str) -> None:
-    assert old in UNBINNED
-    with pytest.raises(ConfigError) as raised:
-        loaded(tmp_path, UNBINNED.replace(old, new, 1))
-    assert message in str(raised.value)
-
-
-def test_a_fit_for_each_value_of_a_parameter_stays_in_bins(tmp_path: Path) -> None:
-    text = MASSES.replace("parameter: mass}", "parameter: mass, unbinned: [all]}")
-    with pytest.raises(ConfigError, match=r"fit.unbinned: is for one fit, and there is a fit for each mass."):
-        loaded(tmp_path, text)
-
-
-def test_which_processes_regions_and_eras_share_a_nuisance_parameter(tmp_path: Path) -> None:
-    text = (
-        "free: [ZZ]\n  nuisances: {scale: {name: QCDscale, eras: {Run3: [2022, 2023]}}, j*_uncorrelated: {name: CMS_*}}"
-    )
-    config = loaded(tmp_path, ANALYSIS.replace("free: [ZZ]", text))
-    assert config.fit is not None
-    shared, name = config.fit.shared("scale")
-    assert name == "QCDscale"
-    assert [own_part(shared.eras, era) for era in ("2018", "2022", "2023", None)] == [None, "Run3", "Run3", None]
-    shared, name = config.fit.shared("jes_uncorrelated")
-    assert (name, shared.eras, shared.processes) == ("CMS_es", "each", "all")
-    assert config.fit.shared("pileup") == (Nuisance(eras="all"), "pileup")
-
-
-MASSES = """
-luminosity: 10
-datasets:
-  W600: {files: a.root, class: signal, cross_section: 2, k_factor: 1.5, parameters: {mass: 600}}
-  W800: {files: b.root, class: signal, cross_section: 0.5, parameters: {mass: 800}}
-  WZ: {files: d.root, class: WZ, cross_section: 1}
-score: {model: [m.onnx], parameter: {mass: [600, 800]}}
-histogram: {wprime: {bins: [3, 0, 1]}}
-fit: {channels: {all: wprime}, parameter: mass}
-"""
-
-
-def test_a_fit_for_each_value_of_a_parameter(tmp_path: Path) -> None:
-    config = loaded(tmp_path, MASSES)
-    assert config.fit is not None
-    found = hypotheses(config)
-    assert [(str(it), it.ending) for it in found] == [("mass = 600", "mass600"), ("mass = 800", "mass800")]
-    assert [cross_section(config, config.fit, it) for it in found] == [3, 0.5]
-    assert hypotheses(loaded(tmp_path, MASSES.replace(", parameter: mass}", "}"))) == []
-    with pytest.raises(
-        ConfigError, match=r"fit.signals: is for one fit of several signals, and there is a fit for each mass."
-    ):
-        loaded(tmp_path, MASSES.replace("parameter: mass}", "parameter: mass, signals: {mu: signal}}"))
-
-
-def test_cross_sections_of_eras(tmp_path: Path) -> None:
-    """Parts of an era add up by their luminosity; eras of different energy have none in common."""
-    eras = MASSES.replace("luminosity: 10", "eras: {a: {luminosity: 10}, b: {luminosity: 2}}")
-    eras = eras.replace("class: WZ", "class: WZ, era: a").replace("{files: b", "{era: a, files: b")
-    eras = eras.replace("  W600: {", "  W600: {era: a, luminosity: 4, ").replace(
-        "  WZ:",
-        "  rest: {era: a, luminosity: 6, files: e.root, class: signal, cross_section: 3, parameters: {mass: 600}}\n"
-        "  W600b: {era: b, files: e.root, class: signal, cross_section: 3, parameters: {mass: 600}}\n"
-        "  W800b: {era: b, files: e.root, class: signal, cross_section: 0.6, parameters: {mass: 800}}\n  WZ:",
-    )
-    config = loaded(tmp_path, eras)
-    assert config.fit is not None
-    assert [cross_section(config, config.fit, it) for it in hypotheses(config)] == [pytest.approx(3), None]
-
-
-def test_names_of_hypotheses() -> None:
-    endings = {
-        600: "600",
-        0.5: "0p5",
-        -1e-12: "m1em12",
-        1234567: "1234567",
-        0.1: "0p1",
-        1e20: "1e20",
-        16777215: "16777215",
-    }
-    assert {value: Hypothesis("mass", value).ending for value in endings} == {
-        value: f"mass{text}" for value, text in endings.items()
-    }
-    assert Hypothesis("mass", float(np.float32(0.1))).ending == "mass0p1"
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
+    MASSES: [
         ("parameter: mass}", "parameter: mas}", '9: fit.parameter: "mas" is not in the parameters of a dataset. Did you mean "mass"?'),
         (", parameters: {mass: 600}", "", "W600: is of signal, which is fitted at each mass, but has none. Add it, as in"),
         ("{mass: 800}", "{mass: 600}", "9: fit.parameter: mass = 600 is its only value. Add datasets with others, or remove this"),
         ("class: WZ", "class: WZ, parameters: {mass: 700}", "datasets: signal has no dataset with mass = 700, where it is fitted. Add one"),
         ("[600, 800]", "[600, 700]", "7: score.parameter.mass: lacks 800, a value of datasets, which is fitted. Add it"),
         ("{wprime:", "{wprime_mass800: {bins: [2, 0, 1]}, wprime:", "histogram.wprime_mass800: is what wprime is called at mass = 800."),
+        ("parameter: mass}", "parameter: mass, unbinned: [all]}", "fit.unbinned: is for one fit, and there is a fit for each mass."),
+        ("parameter: mass}", "parameter: mass, signals: {mu: signal}}",
+         "fit.signals: is for one fit of several signals, and there is a fit for each mass."),
     ],
-)  # fmt: skip
-def test_mistakes_with_a_parameter(tmp_path: Path, old: str, new: str, message: str) -> None:
-    assert old in MASSES
+    EACH_ERA: [
+        ("WZ: {files", "WZ: {era: b, files", "datasets: signal has no dataset with mass = 600 in the era b, where it is fitted. Add one"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "message"), [(text, *each) for text, rows in MISTAKES.items() for each in rows]
+)
+def test_mistakes(tmp_path: Path, text: str, old: str, new: str, message: str) -> None:
+    assert old in text
     with pytest.raises(ConfigError) as raised:
-        loaded(tmp_path, MASSES.replace(old, new, 1))
+        loaded(tmp_path, text.replace(old, new, 1))
     assert message in str(raised.value)
-
-
-def test_a_mass_that_an_era_lacks(tmp_path: Path) -> None:
-    eras = MASSES.replace("luminosity: 10", "eras: {a: {luminosity: 10}, b: {luminosity: 2}}")
-    eras = (
-        eras.replace("WZ: {files", "WZ: {era: b, files")
-        .replace("a.root", "a.root, era: a")
-        .replace("b.root", "b.root, era: b")
-    )
-    with pytest.raises(ConfigError) as raised:
-        loaded(tmp_path, eras)
-    assert "datasets: signal has no dataset with mass = 600 in the era b, where it is fitted. Add one" in str(
-        raised.value
-    )
+    assert len(str(raised.value).splitlines()) <= 2

@@ -243,14 +243,7 @@ def test_a_foreign_file_is_listed(tmp_path: Path) -> None:
         "pointers": ([1], "reference"),
     }
     text = words(found)
-    for said in (
-        "not written by nanoml convert",
-        "1,000 x 4",
-        "cov int32[3, 3]",
-        "single",
-        "empty",
-        "me [bold] and you",
-    ):
+    for said in ("not written by nanoml convert", "1,000 x 4", "cov int32[3, 3]", "single", "empty", "[bold] and you"):
         assert said in text
 
 

@@ -174,13 +174,17 @@ def test_a_model_of_one_network_for_every_release(tmp_path: Path) -> None:
     assert "one per fold" not in text
 
 
-def test_metadata_of_another_model(tmp_path: Path) -> None:
+def test_metadata_that_contradict_the_file_are_told(tmp_path: Path) -> None:
     described = metadata()
     described["inputs"][0]["columns"].append("MET_phi")
     described["inputs"][0]["dtypes"].append("float32")
+    described["target"].update(opset=13, ir=7)
     content = inspect_file(write(tmp_path / "model.onnx", described)).to_json()
-    warning = "The metadata are not of this model: input features has shape ['events', 3], not [any, 4]"
-    assert content["errors"][0].startswith(warning)
+    error = "The metadata are not of this model: input features has shape ['events', 3], not [any, 4]"
+    assert content["errors"][0].startswith(error)
+    assert (content["opset"], content["ir"]) == (15, 8)
+    assert content["warnings"][0].startswith("The metadata say opset 13, but the file has 15")
+    assert content["warnings"][1].startswith("The metadata say ir 7, but the file has 8")
 
 
 def test_collections_are_shown(linear_model: Callable[..., Path]) -> None:
@@ -291,15 +295,6 @@ def test_the_exit_code_tells_of_a_damaged_model(tmp_path: Path, form: list[str])
         done = CliRunner().invoke(command, [str(path), *form], standalone_mode=False)
         assert done.return_value == code
         assert said in " ".join(done.stdout.split())
-
-
-def test_the_format_is_read_from_the_file(tmp_path: Path) -> None:
-    described = metadata()
-    described["target"].update(opset=13, ir=7)
-    content = inspect_file(write(tmp_path / "model.onnx", described)).to_json()
-    assert (content["opset"], content["ir"]) == (15, 8)
-    assert content["warnings"][0].startswith("The metadata say opset 13, but the file has 15")
-    assert content["warnings"][1].startswith("The metadata say ir 7, but the file has 8")
 
 
 def test_discriminants(linear_model: Callable[..., Path]) -> None:

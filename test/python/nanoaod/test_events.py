@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.flat import vector_package
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import Cutflow, Events, Flat
+from MLTools.NanoML.selection import Cutflow, Events, Flat, away_from
 
 
 @pytest.fixture
@@ -283,3 +283,114 @@ def test_sympy_stays_what_it_was_also_where_vector_fails(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "sympy", imported_before)
     monkeypatch.setattr(importlib, "import_module", lambda _: sys.modules["sympy"])
     assert vector_package() is imported_before
+
+
+REPLACED_ARRAYS = {
+    "Jet_pt": ak.Array([[50.0, 20.0], [], [30.0], [40.0, 10.0, 5.0]]),
+    "Jet_eta": ak.Array([[1.0, 2.0], [], [0.0], [-1.0, 0.5, 0.1]]),
+    "MET_pt": ak.Array([10.0, 20.0, 30.0, 40.0]),
+}
+
+
+def doubled(seen: list[Any]) -> Events:
+    """Events with twice the pt of jets and missing momentum; `seen` gets the numbers of events that were computed."""
+
+    def values(left: Events) -> dict[str, Any]:
+        seen.append(len(left))
+        return {"Jet_pt": 2 * left.flat("Jet").pt, "MET_pt": 2 * left.MET.pt}
+
+    return Events(REPLACED_ARRAYS, {"Jet_pt": "Jet", "Jet_eta": "Jet"}).replaced(("Jet_pt", "MET_pt"), values)
+
+
+def test_one_branch_is_a_list_of_one() -> None:
+    """A string would be a list of letters, which no branch has, and `once` would not notice a shift."""
+    for ask in (lambda it: it.replaced("MET_pt", dict), lambda it: it.once(len, "MET_pt")):
+        with pytest.raises(NanoMLError, match=r'events.\w+: takes a list of branches. Write \["MET_pt"\]'):
+            ask(doubled([]))
+
+
+def test_new_values_are_seen_in_every_way() -> None:
+    events = doubled([])
+    assert events.Jet.pt.tolist() == [[100, 40], [], [60], [80, 20, 10]]
+    assert events["Jet_pt"].tolist() == events.Jet.pt.tolist()
+    assert events.flat("Jet").pt.tolist() == [100, 40, 60, 80, 20, 10]
+    assert events.flat("Jet").eta.tolist() == [1, 2, 0, -1, 0.5, 0.1]
+    assert events.MET.pt.tolist() == [20, 40, 60, 80]
+
+
+def test_they_are_computed_once_for_the_events_that_are_left() -> None:
+    seen: list[int] = []
+    events = doubled(seen)[np.array([True, False, True, True])]
+    assert not seen
+    assert events.MET.pt.tolist() == [20, 60, 80]
+    assert events[np.array([False, True, True])].Jet.pt.tolist() == [[60], [80, 20, 10]]
+    assert events[np.array([False, False, True])].flat("Jet").pt.tolist() == [80, 20, 10]
+    assert seen == [3]
+
+
+def test_a_column_that_is_not_replaced_needs_no_computation() -> None:
+    seen: list[int] = []
+    events = doubled(seen)
+    jets = events.flat("Jet")
+    assert jets.keep(jets.eta > 0.2).eta.tolist() == [1, 2, 0.5]
+    assert not seen
+    assert jets.keep(jets.eta > 0.2).pt.tolist() == [100, 40, 20]
+    assert seen == [4]
+
+
+def test_events_that_were_not_computed_are_computed_when_they_are_asked_for() -> None:
+    seen: list[int] = []
+    events = doubled(seen)
+    assert events[np.array([2])].MET.pt.tolist() == [60]
+    assert events.MET.pt.tolist() == [20, 40, 60, 80]
+    assert events[np.array([3, 0])].MET.pt.tolist() == [80, 20]
+    assert seen == [1, 4]
+    more = events.replaced(["MET_pt"], lambda left: {"MET_pt": left.MET.pt + 1})
+    assert more.MET.pt.tolist() == [21, 41, 61, 81]
+    nothing = doubled([])[np.zeros(4, bool)]
+    assert (nothing.Jet.pt.tolist(), len(nothing.flat("Jet").pt)) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (lambda left: {"MET_pt": left.MET.pt}, "did not return them"),
+        (lambda left: {"Jet_pt": np.zeros(5)}, r"the new Jet_pt has shape \(5,\), not one number for each of 6"),
+        (lambda left: {"Jet_pt": left.Jet.pt[left.Jet.pt > 25]}, "the new Jet_pt has other numbers of objects"),
+    ],
+)
+def test_other_numbers_of_values_are_an_error(values: Any, message: str) -> None:
+    events = Events(REPLACED_ARRAYS, {"Jet_pt": "Jet", "Jet_eta": "Jet"}, "a.py:1").replaced(["Jet_pt"], values)
+    with pytest.raises(NanoMLError, match=message):
+        _ = events.Jet
+
+
+def test_a_branch_that_was_not_read_cannot_be_replaced() -> None:
+    with pytest.raises(NanoMLError, match=r"`Jet_mass` was not read"):
+        Events(REPLACED_ARRAYS, {}).replaced(["Jet_mass"], lambda left: {})
+
+
+RANDOM = np.random.default_rng(7)
+
+
+def objects(counts: list[int]) -> dict[str, ak.Array]:
+    """Directions, of which many are near the edge of the azimuth."""
+    number = sum(counts)
+    phi = np.where(RANDOM.random(number) < 0.5, RANDOM.uniform(2.9, 3.3, number), RANDOM.uniform(-1, 1, number))
+    columns = {"eta": RANDOM.uniform(-0.6, 0.6, number), "phi": np.angle(np.exp(1j * phi))}
+    return {name: ak.unflatten(values, counts) for name, values in columns.items()}
+
+
+def test_jets_near_leptons_are_none() -> None:
+    counts = {"Jet": [3, 0, 2, 20, 4], "Muon": [2, 1, 0, 5, 2], "Electron": [0, 2, 0, 3, 1]}
+    arrays = {f"{name}_{key}": it for name, each in counts.items() for key, it in objects(each).items()}
+    events = Events(arrays, {name: name.split("_")[0] for name in arrays})
+    for distance in (0.4, 0.8):
+        found = away_from(events.Jet, events.Muon, events.flat("Electron"), distance=distance)
+        for row in range(5):
+            others = [*zip(*(arrays[f"Muon_{key}"][row] for key in ("eta", "phi")))]
+            others += zip(*(arrays[f"Electron_{key}"][row] for key in ("eta", "phi")))
+            for place, (eta, phi) in enumerate(zip(arrays["Jet_eta"][row], arrays["Jet_phi"][row])):
+                apart = [np.hypot(eta - e, np.angle(np.exp(1j * (phi - p)))) for e, p in others]
+                assert found[row, place] == all(it >= distance for it in apart)
+        assert 0 < ak.sum(found) < 29

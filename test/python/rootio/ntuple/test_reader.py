@@ -6,12 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import uproot
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Lists
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.ntuple import reader
+from MLTools.NanoML.rootio.ntuple import pages, reader
+from MLTools.NanoML.rootio.ntuple.pages import Description
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.data import cmssw_rntuples
 from services.data.cmssw_rntuples import EVENTS, LISTS, RECORDS, event
@@ -125,3 +130,84 @@ def test_the_files_in_the_repository_are_those_that_the_script_makes(
         with RootFile(made) as one, RootFile(kept) as two:
             assert one.branches == two.branches
             assert {name: array.tolist() for name, array in one.read(one.branches).items()} == expected()
+
+
+def encoded(values: NDArray[Any], kind: int) -> bytes:
+    """As the specification says, number by number."""
+    if kind == 0:
+        bits = sum(int(value) << place for place, value in enumerate(values))
+        return bits.to_bytes(-(-len(values) // 8), "little")
+    if kind in pages.PLAIN:
+        return values.tobytes()
+    size, modulus = values.dtype.itemsize, 1 << 8 * values.dtype.itemsize
+    if kind in pages.DELTA:
+        whole = [int(value) for value in values]
+        numbers = [(value - before) % modulus for before, value in zip([0, *whole], whole)]
+    elif kind in pages.ZIGZAG:
+        numbers = [2 * int(value) if value >= 0 else -2 * int(value) - 1 for value in values]
+    else:
+        numbers = [int(value) for value in values.view(f"u{size}")]
+    return bytes((number >> 8 * byte) & 255 for byte in range(size) for number in numbers)
+
+
+@given(st.data(), st.sampled_from(sorted(pages.TYPES)))
+def test_pages_of_every_kind_are_decoded(data: st.DataObject, kind: int) -> None:
+    dtype = np.dtype(pages.TYPES[kind])
+    values = data.draw(arrays(dtype, st.integers(0, 40)))
+    raw = encoded(values, kind)
+    found = pages.numbers_of(raw, (0, len(raw)), len(values), kind)
+    assert pages.bytes_of(values, kind) == raw
+    assert found.dtype == dtype
+    assert found.tobytes() == values.tobytes()
+
+
+def compare(path: Path) -> None:
+    """All that uproot says of an RNTuple."""
+    content = path.read_bytes()
+    with uproot.open(path) as file:
+        model = file["Events"]
+        found = Description.read(model.all_members, lambda seek, size: content[seek : seek + size])
+        assert [tuple(field) for field in found.fields] == [
+            (each.parent_field_id, each.struct_role, each.field_name, each.type_name, each.field_desc, each.repetition,
+             each.source_field_id)
+            for each in model.field_records
+        ]  # fmt: skip
+        assert [tuple(column) for column in found.columns] == [
+            (each.type, each.field_id, each.repr_idx, each.first_element_index) for each in model.column_records
+        ]
+        assert [cluster[:2] for cluster in found.clusters] == [
+            (each.num_first_entry, each.num_entries) for each in model.cluster_summaries
+        ]
+        for cluster, columns in zip(found.clusters, model.page_link_list):
+            assert len(cluster.places) == len(columns) > 5
+            for number, column in enumerate(columns):
+                pages = [(abs(elements), size, seek) for elements, size, seek in cluster.pages(number).tolist()]
+                assert pages == [
+                    (each.num_elements, each.locator.num_bytes, each.locator.offset) for each in column.pages
+                ]
+
+
+@reads_ntuples
+def test_an_rntuple_is_described_as_uproot_describes_it(made_files: dict[str, Path]) -> None:
+    for path in (RECORDS, LISTS, made_files["made_v9_mc_rntuple"]):
+        compare(path)
+
+
+@reads_ntuples
+def test_one_by_the_importer_of_root_is_described_as_well(real_files: dict[str, Path]) -> None:
+    compare(real_files["nano_v6_mc_dy_rntuple"])
+
+
+@reads_ntuples
+@pytest.mark.parametrize("part", ["Header", "Footer"])
+def test_each_damage_is_noticed(part: str, tmp_path: Path) -> None:
+    with uproot.open(RECORDS) as file:
+        members: dict[str, Any] = file["Events"].all_members
+    seek, size = members[f"fSeek{part}"], members[f"fNBytes{part}"]
+    path = tmp_path / "damaged.root"
+    for place in range(seek, seek + size, 41):
+        content = bytearray(RECORDS.read_bytes())
+        content[place] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(NanoMLError, match="damaged.root: cannot be read"):
+            RootFile(path)
