@@ -173,9 +173,7 @@ def results(bits: Mapping[str, bool], has_names: bool = True) -> Any:
     return SimpleNamespace(getTriggerNames=lambda: names, accept=[*bits.values()].__getitem__)
 
 
-def test_trigger_bits_numbers_of_objects_and_other_names(
-    arrays: Any, table: Make, linear_model: Callable[..., Path]
-) -> None:
+def test_trigger_bits_numbers_and_other_names(arrays: Any, table: Make, linear_model: Callable[..., Path]) -> None:
     reads = ["HLT_IsoMu24", "Flag_goodVertices", "L1_SingleMu22", "nMuon", "PFMET_pt"]
     entry = int(np.argmax([len(each) for each in arrays.Muon_pt]))
     event, met = edm(arrays, entry, table), float(arrays.MET_pt[entry])
@@ -248,9 +246,7 @@ def test_a_trigger_has_its_default_where_the_menu_lacks_it_alone(tmp_path: Path)
     assert here.decide(event).cuts["trigger"].tolist() == [True]
 
 
-def test_what_is_missing_is_told(
-    arrays: Any, linear_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_missing(arrays: Any, linear_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     event = edm(arrays, 0, FlatTable)
     where = ":".join(map(str, event.identifiers))
     with pytest.raises(

@@ -113,9 +113,7 @@ def noted(tmp_path: Path, mine: Any, what: str) -> dict[str, str | None]:
         ("written", []),
     ],
 )
-def test_what_is_touched_is_noted(
-    tmp_path: Path, mine: Any, what: str, keys: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_noted(tmp_path: Path, mine: Any, what: str, keys: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "by_name.py").write_text("X = 1\n")
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed" / "__init__.py").write_text("")
@@ -169,9 +167,7 @@ def touch(name):
 HELPER = "import functools\n@functools.lru_cache\ndef read(path):\n    return path.read_text()\n"
 
 
-def test_what_user_code_keeps_counts_for_each_task_that_uses_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_user_code_keeps_counts_for_each_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in {
         "keeps.py": KEEPING,
         "helper_of_mine.py": HELPER,
@@ -235,9 +231,7 @@ def test_what_killed_runs_have_left_is_removed(tmp_path: Path, monkeypatch: pyte
         "import package_{}.inner",
     ],
 )
-def test_a_helper_that_another_selection_has_imported_counts_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
-) -> None:
+def test_a_helper_that_was_imported_before_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     name = f"{abs(hash(line + str(tmp_path)))}"
     helpers = tmp_path / "helpers"
     (helpers / f"package_{name}").mkdir(parents=True)
@@ -284,9 +278,7 @@ def touch(method, path):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver", "loader"])
-def test_processes_that_user_code_forks_or_spawns_are_observed_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
+def test_processes_of_user_code_are_observed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     if method == "loader":
         pytest.importorskip("torch")
     name = f"forks_{abs(hash(str(tmp_path)))}"
@@ -337,9 +329,7 @@ def test_states_change_with_what_they_are_of(tmp_path: Path, monkeypatch: pytest
     assert [one == other for one, other in zip(after, map(state, keys))] == [False, True, True, True]
 
 
-def test_a_library_that_opens_files_unseen_is_named_with_its_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_library_that_opens_files_unseen_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from MLTools.NanoML.selection import load_selection
 
     text = "import correctionlib\nfrom MLTools.NanoML.selection import Selection\n\nclass A(Selection):\n    pass\n"

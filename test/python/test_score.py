@@ -83,7 +83,7 @@ def test_discriminants_event_by_event(source: Path, linear_model: Callable[..., 
     assert values == pytest.approx(against(expected(source, x)), abs=1e-6)
 
 
-def test_before_and_after_a_selection(
+def test_around_a_selection(
     source: Path, linear_model: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     by_file, by_selection = linear_model(["MET_phi"]), linear_model(["ZCand_dR"], ["ZCand_dR"])
@@ -290,9 +290,7 @@ tagged = postproc_module(Tagged)
 """
 
 
-def test_the_command_with_a_model_of_objects(
-    source: Path, tmp_path: Path, command: Command, object_model: Path
-) -> None:
+def test_the_command_with_objects(source: Path, tmp_path: Path, command: Command, object_model: Path) -> None:
     (tmp_path / "tagged_module.py").write_text(TAGGED.replace(": Any", "").replace(" -> Any", ""))
     output = command(source, *TRILEPTON, *SCORE, str(object_model), "-I", "tagged_module", "tagged")
     rows = np.flatnonzero(np.isin(read(source, "event").to_numpy(), read(output, "event").to_numpy()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,6 +14,7 @@ from conftest import DATA
 
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.corrections.random_numbers import normal_numbers
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Events
@@ -59,6 +60,14 @@ def events_of(path: Path, names: Iterable[str], most: Optional[int] = None) -> E
         arrays = file.read(list(there.values()), 0, most)
         lists = {name: name.split("_")[0] for name, actual in there.items() if file.branches[actual].is_jagged}
     return Events({name: arrays[actual] for name, actual in there.items()}, lists)
+
+
+def check_refusals(shifted: Callable[[str, str], Any], known: str, unknown: str, said: str) -> None:
+    """That an unknown shift is refused, and a known one of events that were not corrected."""
+    with pytest.raises(NanoMLError, match=f'no shift "{unknown}" up of {said}'):
+        shifted(unknown, "up")
+    with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
+        shifted(known, "up")
 
 
 def each_object(events: Events, collection: str, names: Iterable[str], salt: int) -> list[dict[str, float]]:

@@ -92,14 +92,6 @@ def test_a_damaged_log_never_raises(log: Callable[[bytes], Path], at: int, size:
         assert seen.attempt > 0
 
 
-@given(st.integers(0, 49), st.text())
-def test_any_text_may_be_that_of_an_event(number: int, text: str) -> None:
-    event = LogEvent(number, 1, 0, text)
-    seen = state_after(event)
-    assert seen is None or seen.state in ("waiting", "running", "held", "ended")
-    assert event.node != ""
-
-
 @pytest.mark.parametrize(
     ("reason", "kind"),
     [
@@ -113,9 +105,7 @@ def test_any_text_may_be_that_of_an_event(number: int, text: str) -> None:
     ],
 )
 @pytest.mark.parametrize(("number", "state", "otherwise"), [(9, "ended", "removed"), (12, "held", "held")])
-def test_the_reason_of_a_removal_or_a_hold_has_a_kind(
-    number: int, state: str, otherwise: str, reason: str, kind: Optional[str]
-) -> None:
+def test_each_reason_has_a_kind(number: int, state: str, otherwise: str, reason: str, kind: Optional[str]) -> None:
     seen = state_after(
         LogEvent(number, 7, 0, f"{number:03} (007.000.000) Job was held.\n\t{reason}\n\tCode 34 Subcode 0")
     )

@@ -27,6 +27,9 @@ CLIENT = Path(__file__).resolve().parents[2] / "services" / "programs" / "crabcl
 FILES = {"WZ": "/store/mc/a/WZ.root", "ZG": "/store/mc/a/ZG.root"}
 
 
+Make = Callable[..., Path]
+
+
 @dataclass(frozen=True)
 class Crab:
     """The directory that is the stand-in's server."""
@@ -69,7 +72,7 @@ def crab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crab:
 
 
 @pytest.fixture
-def analysis(tmp_path: Path) -> Callable[..., Path]:
+def analysis(tmp_path: Path) -> Make:
     """Makes the configuration of an analysis of the grid's files, in a directory with a name that shells stumble over."""
     pytest.importorskip("data_processing.skim.skim")
     base = tmp_path / "it's [my] $place"
@@ -117,7 +120,7 @@ def states(path: Path) -> dict[str, str]:
     return {name: job["state"] for name, job in state(path)["jobs"].items()}
 
 
-def test_a_dry_run_writes_what_crab_reads(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_a_dry_run_writes_what_crab_reads(crab: Crab, analysis: Make) -> None:
     path = analysis(files_per_job=3, memory=2200, time="3h")
     said = run("submit", "skim", path, "--on", "crab", "--dry-run")
     assert "ana-dry-run: 2 tasks of CRAB, which write to T2_CH_CERN" in said
@@ -145,7 +148,7 @@ class Mine(Selection):
 """
 
 
-def test_what_a_selection_imports_by_its_name_is_sent(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_what_a_selection_imports_by_its_name_is_sent(crab: Crab, analysis: Make) -> None:
     path = analysis({"WZ": "/store/mc/a/WZ.root"})
     path.write_text(path.read_text().replace("cut: MET_pt > 30", "selection: mine.py:Mine"))
     (path.parent / "mine.py").write_text(SELECTION)
@@ -156,12 +159,12 @@ def test_what_a_selection_imports_by_its_name_is_sent(crab: Crab, analysis: Call
 
 
 @pytest.mark.parametrize("what", ["convert", "train", "pipeline", "tune"])
-def test_what_crab_does_not_run(what: str, crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_what_crab_does_not_run(what: str, crab: Crab, analysis: Make) -> None:
     with pytest.raises(NanoMLError, match=rf"CRAB runs skims.*nanoml submit {what} --on condor, slurm or local"):
         run("submit", what, analysis(), "--on", "crab")
 
 
-def test_what_is_missing_or_too_much_in_the_configuration(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_what_is_missing_or_too_much_in_the_configuration(crab: Crab, analysis: Make) -> None:
     with pytest.raises(ConfigError, match=r"ana.yaml:\d+: batch: say where the output of CRAB goes"):
         run("submit", "skim", analysis(site=None), "--on", "crab")
     with pytest.raises(ConfigError, match=r"ana.yaml:\d+: batch.stages.skim.memory: 4000 MB is more than CRAB"):
@@ -169,7 +172,7 @@ def test_what_is_missing_or_too_much_in_the_configuration(crab: Crab, analysis: 
     assert not list((analysis().parent / "jobs").iterdir())
 
 
-def test_a_skim_from_submission_to_outputs(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_a_skim_from_submission_to_outputs(crab: Crab, analysis: Make) -> None:
     path = analysis(on="crab")
     assert "ana-1: 2 tasks of CRAB" in run("submit", "skim", path)
     assert crab.calls == [["submit", "-c", "crab_cfg.py"]] * 2
@@ -207,7 +210,7 @@ def test_a_skim_from_submission_to_outputs(crab: Crab, analysis: Callable[..., P
     assert run("submit", "skim", path) == "Everything is up to date: there is nothing to submit.\n"
 
 
-def test_only_datasets_that_are_new_or_changed_are_submitted_again(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_only_datasets_that_are_new_or_changed_are_submitted_again(crab: Crab, analysis: Make) -> None:
     path = analysis()
     run("submit", "skim", path, "--on", "crab")
     for name in ("WZ", "ZG"):
@@ -222,7 +225,7 @@ def test_only_datasets_that_are_new_or_changed_are_submitted_again(crab: Crab, a
     assert "ana-3: 2 tasks of CRAB" in run("submit", "skim", path, "--on", "crab")
 
 
-def test_many_jobs_are_asked_for_their_outputs_in_portions(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_many_jobs_are_asked_for_their_outputs_in_portions(crab: Crab, analysis: Make) -> None:
     path = analysis({"WZ": "/store/mc/a/WZ.root"})
     run("submit", "skim", path, "--on", "crab")
     crab.says("ana-1_WZ", jobs={str(number): DONE for number in range(1, 1202)})
@@ -232,7 +235,7 @@ def test_many_jobs_are_asked_for_their_outputs_in_portions(crab: Crab, analysis:
     assert len((path.parent / "jobs/ana-1/outputs/WZ.txt").read_text().split()) == 1201
 
 
-def test_a_server_that_does_not_answer_has_not_failed(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_a_server_that_does_not_answer_has_not_failed(crab: Crab, analysis: Make) -> None:
     path = analysis({"WZ": "/store/mc/a/WZ.root"})
     run("submit", "skim", path, "--on", "crab")
     crab.says("ana-1_WZ", jobs={"1": DONE, "2": RUNS})
@@ -249,7 +252,7 @@ def test_a_server_that_does_not_answer_has_not_failed(crab: Crab, analysis: Call
     assert states(path) == {"WZ-1": "done", "WZ-2": "running"}
 
 
-def test_why_jobs_failed_and_more_memory_and_time(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_why_jobs_failed_and_more_memory_and_time(crab: Crab, analysis: Make) -> None:
     path = analysis()
     run("submit", "skim", path, "--on", "crab")
     bad = {
@@ -282,14 +285,14 @@ def test_why_jobs_failed_and_more_memory_and_time(crab: Crab, analysis: Callable
     assert "WZ: RESUBMITFAILED: the task is too old" in run("status", path)
 
 
-def test_jobs_of_crab_read_all_their_files(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_jobs_of_crab_read_all_their_files(crab: Crab, analysis: Make) -> None:
     path = analysis()
     run("submit", "skim", path, "--on", "crab")
     with pytest.raises(NanoMLError, match=r"jobs of CRAB read all of their files"):
         run("resubmit", path, "--max-missing-files", "1%")
 
 
-def test_the_log_of_a_job_is_that_of_the_last_time(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_the_log_of_a_job_is_that_of_the_last_time(crab: Crab, analysis: Make) -> None:
     path = analysis()
     run("submit", "skim", path, "--on", "crab")
     crab.says("ana-1_WZ", jobs={"1": DONE, "2": failed(8002)})
@@ -301,7 +304,7 @@ def test_the_log_of_a_job_is_that_of_the_last_time(crab: Crab, analysis: Callabl
         run("logs", path, "--job", "WZ-7")
 
 
-def test_killing(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_killing(crab: Crab, analysis: Make) -> None:
     path = analysis()
     run("submit", "skim", path, "--on", "crab")
     crab.says("ana-1_WZ", jobs={"1": DONE})
@@ -316,7 +319,7 @@ def test_killing(crab: Crab, analysis: Callable[..., Path]) -> None:
     assert not [call for call in crab.calls if call[0] == "resubmit"]
 
 
-def test_a_task_that_the_server_refuses(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_a_task_that_the_server_refuses(crab: Crab, analysis: Make) -> None:
     path = analysis({"WZ": "/store/mc/a/WZ.root"})
     run("submit", "skim", path, "--on", "crab")
     crab.says("ana-1_WZ", "SUBMITFAILED", refusal="The CRAB server backend refuses\nthe dataset is not valid")
@@ -329,7 +332,7 @@ def test_a_task_that_the_server_refuses(crab: Crab, analysis: Callable[..., Path
     assert "Everything is done." in run("status", path)
 
 
-def test_tasks_that_crab_has_forgotten(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_tasks_that_crab_has_forgotten(crab: Crab, analysis: Make) -> None:
     path = analysis({"WZ": "/store/mc/a/WZ.root"})
     run("submit", "skim", path, "--on", "crab")
     crab.says("ana-1_WZ", jobs={"1": DONE, "2": RUNS})
@@ -338,7 +341,7 @@ def test_tasks_that_crab_has_forgotten(crab: Crab, analysis: Callable[..., Path]
     assert states(path) == {"WZ-1": "done", "WZ-2": "failed"}
 
 
-def test_a_submission_that_is_refused_leaves_nothing(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_a_submission_that_is_refused_leaves_nothing(crab: Crab, analysis: Make) -> None:
     path = analysis()
     crab.set("refuse", "ana-1_WZ")
     with pytest.raises(NanoMLError, match=r"crab submit: The server answered with an error"):
@@ -346,7 +349,7 @@ def test_a_submission_that_is_refused_leaves_nothing(crab: Crab, analysis: Calla
     assert not list((path.parent / "jobs").iterdir())
 
 
-def test_a_submission_that_is_refused_in_the_middle_can_be_continued(crab: Crab, analysis: Callable[..., Path]) -> None:
+def test_a_submission_that_is_refused_in_the_middle_can_be_continued(crab: Crab, analysis: Make) -> None:
     path = analysis()
     crab.set("refuse", "ana-1_ZG")
     with pytest.raises(NanoMLError, match=r"1 of 2 tasks have been submitted: nanoml resubmit does the rest"):
@@ -358,9 +361,7 @@ def test_a_submission_that_is_refused_in_the_middle_can_be_continued(crab: Crab,
     assert len((crab.path / "tasks").read_text().split()) == 2
 
 
-def test_a_task_that_the_server_has_but_the_client_does_not_know_is_found(
-    crab: Crab, analysis: Callable[..., Path]
-) -> None:
+def test_a_task_that_only_the_server_knows_is_found(crab: Crab, analysis: Make) -> None:
     path = analysis()
     run("submit", "skim", path, "--on", "crab")
     submission = Submission.read(path.parent / "jobs" / "ana-1")
@@ -378,9 +379,7 @@ def test_a_task_that_the_server_has_but_the_client_does_not_know_is_found(
     assert states(path) == {"WZ": "waiting", "ZG": "waiting"}
 
 
-def test_without_crab_or_cmssw_a_message_says_what_to_do(
-    crab: Crab, analysis: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_crab_or_cmssw(crab: Crab, analysis: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     path = analysis()
     run("submit", "skim", path, "--on", "crab")
     with monkeypatch.context() as context:

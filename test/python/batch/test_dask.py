@@ -99,9 +99,7 @@ def test_nobody_else_can_give_tasks_to_the_cluster_of_this_machine() -> None:
         ),
     ],
 )
-def test_a_worker_asks_for_what_its_jobs_need(
-    name: str, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_workers_ask_for(name: str, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind: Any = getattr(pytest.importorskip("dask_jobqueue"), name)
     monkeypatch.chdir(tmp_path)
     wanted = DaskCluster(f"dask_jobqueue.{name}", {"interface": "lo", "python": "/opt/python"})

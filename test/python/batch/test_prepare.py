@@ -92,9 +92,7 @@ def test_the_configuration_says_what_is_asked_for() -> None:
     assert grouping.wanted("train", least=Resources(memory=16000)).memory == 16000
 
 
-def test_a_job_finds_the_packages_of_the_shell_that_submits(
-    tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_finds_the_shells_packages(tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after cmsenv, also where the batch system hands no variables on."""
     pytest.importorskip("data_processing.skim.skim")
     (tmp_path / "a.yaml").write_text(

@@ -18,6 +18,10 @@ from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.task import Stamp, Task
 
+Say = Callable[..., Status]
+Leave = Callable[..., JobResult]
+
+
 EVENTS = {
     "again": "000 Job submitted from host: <127.0.0.1:1>\n    DAG Node: {node}",
     "running": "001 Job executing on host: <127.0.0.1:1>",
@@ -36,7 +40,7 @@ def event(word: str, cluster: int, node: str = "none") -> str:
 
 
 @pytest.fixture
-def say(submission: Submission) -> Callable[..., Status]:
+def say(submission: Submission) -> Say:
     """What is seen when HTCondor's log says these words of each job."""
 
     def see(active: bool = True, **jobs: str) -> Status:
@@ -61,7 +65,7 @@ def reasons(status: Status) -> dict[str, str]:
     return {name: job.problem.kind for name, job in status.jobs.items() if job.problem}
 
 
-def test_running_waiting_done(say: Callable[..., Status], leave: Callable[..., JobResult]) -> None:
+def test_running_waiting_done(say: Say, leave: Leave) -> None:
     leave("skim-0000", 2)
     leave("skim-0001", 1, "running")
     status = say(skim_0000="running ok", skim_0001="running")
@@ -70,9 +74,7 @@ def test_running_waiting_done(say: Callable[..., Status], leave: Callable[..., J
     assert states(say(skim_0001="running evicted"))["skim-0001"] == "waiting"
 
 
-def test_what_is_missing_or_damaged_after_the_end_is_told(
-    say: Callable[..., Status], leave: Callable[..., JobResult], submission: Submission
-) -> None:
+def test_what_is_missing_or_damaged_after_the_end_is_told(say: Say, leave: Leave, submission: Submission) -> None:
     for name, count in (("skim-0000", 2), ("skim-0001", 2), ("convert-0000", 1)):
         leave(name, count)
     ended = {"skim_0000": "ok", "skim_0001": "ok", "convert_0000": "ok"}
@@ -93,7 +95,7 @@ def test_what_is_missing_or_damaged_after_the_end_is_told(
     ]
 
 
-def test_a_job_that_will_be_tried_again_waits(say: Callable[..., Status], leave: Callable[..., JobResult]) -> None:
+def test_a_job_that_will_be_tried_again_waits(say: Say, leave: Leave) -> None:
     leave("skim-0000", 1, "failed", exit_code=1, tasks={"WZ/1": TaskResult("failed", problem=JobProblem("lost", "no"))})
     assert states(say(skim_0000="running failed"))["skim-0000"] == "waiting"
     assert states(say(skim_0000="running failed again running"))["skim-0000"] == "running"
@@ -102,7 +104,7 @@ def test_a_job_that_will_be_tried_again_waits(say: Callable[..., Status], leave:
     assert states(say(skim_0000="running failed"))["skim-0000"] == "failed"
 
 
-def test_what_comes_after_a_failure_is_idle(say: Callable[..., Status], leave: Callable[..., JobResult]) -> None:
+def test_what_comes_after_a_failure_is_idle(say: Say, leave: Leave) -> None:
     leave("skim-0000", 2)
     leave(
         "skim-0001", 1, "failed", exit_code=1, tasks={"WZ/3": TaskResult("failed", problem=JobProblem("disk", "full"))}
@@ -112,7 +114,7 @@ def test_what_comes_after_a_failure_is_idle(say: Callable[..., Status], leave: C
     assert reasons(status) == {"skim-0001": "disk"}
 
 
-def test_a_held_job_says_why(say: Callable[..., Status]) -> None:
+def test_a_held_job_says_why(say: Say) -> None:
     status = say(skim_0000="running held")
     assert states(status)["skim-0000"] == "held"
     assert reasons(status) == {"skim-0000": "disk"}
@@ -121,7 +123,7 @@ def test_a_held_job_says_why(say: Callable[..., Status]) -> None:
     assert "Held jobs wait for nanoml resubmit." in text
 
 
-def test_a_job_that_left_nothing_is_explained_by_its_log(say: Callable[..., Status], submission: Submission) -> None:
+def test_a_job_that_left_nothing_is_explained_by_its_log(say: Say, submission: Submission) -> None:
     log = submission.directory / "logs" / "skim-0000.log"
     for text, kind in (
         ("python3: No module named x\nModuleNotFoundError: No module named 'x'\n", "package"),
@@ -137,7 +139,7 @@ def test_a_job_that_left_nothing_is_explained_by_its_log(say: Callable[..., Stat
         assert reasons(say(active=False, skim_0000="failed again killed"))["skim-0000"] == kind, text
 
 
-def test_a_job_that_ended_too_late_lacked_time(say: Callable[..., Status], leave: Callable[..., JobResult]) -> None:
+def test_a_job_that_ended_too_late_lacked_time(say: Say, leave: Leave) -> None:
     stopped = JobProblem("stopped", "the job was told to stop before it was done")
     leave("skim-0000", 1, "stopped", exit_code=1, problem=stopped, finished=100.0 + 3500)
     leave("skim-0001", 1, "stopped", exit_code=1, problem=stopped, finished=100.0 + 60)
@@ -155,7 +157,7 @@ def test_a_job_of_this_machine_that_had_not_begun_has_not_failed(submission: Sub
     assert reasons(status) == {"skim-0000": "killed"}
 
 
-def test_nobody_may_work_beside_jobs(say: Callable[..., Status], submission: Submission) -> None:
+def test_nobody_may_work_beside_jobs(say: Say, submission: Submission) -> None:
     say(skim_0000="running")
     with pytest.raises(NanoMLError, match=r"the jobs of work-1 are active here \(1 running, 2 waiting\)"):
         settle(Path(submission.workdir))
@@ -168,7 +170,7 @@ def test_a_submission_that_was_removed_is_forgotten(submission: Submission) -> N
     settle(Path(submission.workdir))
 
 
-def test_as_plain_content(say: Callable[..., Status], leave: Callable[..., JobResult]) -> None:
+def test_as_plain_content(say: Say, leave: Leave) -> None:
     leave("skim-0000", 2)
     content = as_dict(say(skim_0000="ok", skim_0001="held"))
     assert content["active"] is True
@@ -233,9 +235,7 @@ def reason(submission: Submission, name: str, number: int) -> object:
     return submission.records.reason(task)
 
 
-def test_what_is_done_counts_as_if_it_had_been_done_here(
-    submission: Submission, leave: Callable[..., JobResult]
-) -> None:
+def test_what_is_done_counts_as_if_it_had_been_done_here(submission: Submission, leave: Leave) -> None:
     leave("skim-0000", 2)
     assert collected(submission) == []
     assert reason(submission, "skim-0000", 0) is None
@@ -247,18 +247,14 @@ def test_what_is_done_counts_as_if_it_had_been_done_here(
     assert record.summary == {"entries": 5}
 
 
-def test_an_input_that_changed_while_the_job_ran_shows(
-    submission: Submission, leave: Callable[..., JobResult], tmp_path: Path
-) -> None:
+def test_an_input_that_changed_while_the_job_ran_shows(submission: Submission, leave: Leave, tmp_path: Path) -> None:
     leave("skim-0000", 2)
     (tmp_path / "1.root").write_text("another input")
     collected(submission)
     assert reason(submission, "skim-0000", 1) == "1.root was changed"
 
 
-def test_an_output_that_was_changed_after_the_job_counts_as_not_done(
-    submission: Submission, leave: Callable[..., JobResult]
-) -> None:
+def test_an_output_that_was_changed_is_not_done(submission: Submission, leave: Leave) -> None:
     leave("skim-0000", 2)
     leave("skim-0001", 2)
     workdir = Path(submission.workdir)
@@ -277,7 +273,7 @@ def test_an_output_that_was_changed_after_the_job_counts_as_not_done(
 
 @pytest.mark.parametrize("state", ["failed", "running"])
 def test_a_job_that_failed_or_was_killed_keeps_what_it_has_done(
-    submission: Submission, leave: Callable[..., JobResult], state: str
+    submission: Submission, leave: Leave, state: str
 ) -> None:
     leave("skim-0000", 1, state, tasks={"WZ/1": TaskResult("failed", problem=JobProblem("disk", "full"))})
     assert collected(submission) == []
@@ -288,7 +284,7 @@ def test_a_job_that_failed_or_was_killed_keeps_what_it_has_done(
     assert reason(submission, "skim-0000", 1) is None
 
 
-def test_nothing_is_recorded_twice(submission: Submission, leave: Callable[..., JobResult]) -> None:
+def test_nothing_is_recorded_twice(submission: Submission, leave: Leave) -> None:
     leave("skim-0000", 2)
     collected(submission)
     record = Path(submission.workdir, ".nanoml", "skim", "WZ", "0.json")
@@ -301,7 +297,7 @@ def test_nothing_is_recorded_twice(submission: Submission, leave: Callable[..., 
 
 
 def test_where_workers_see_no_files_times_are_those_of_the_storage(
-    submission: Submission, leave: Callable[..., JobResult], tmp_path: Path
+    submission: Submission, leave: Leave, tmp_path: Path
 ) -> None:
     submission.options.shared = False
     result = leave("skim-0000", 2)
@@ -321,7 +317,7 @@ def test_where_workers_see_no_files_times_are_those_of_the_storage(
 
 
 def test_a_file_that_travelled_and_was_changed_before_the_job_ended(
-    submission: Submission, leave: Callable[..., JobResult], tmp_path: Path
+    submission: Submission, leave: Leave, tmp_path: Path
 ) -> None:
     submission.options.shared = False
     job = replace(submission.job("skim-0000"), sent=[encode(Stamp.of(f"{tmp_path / 'work'}/../0.root"))])

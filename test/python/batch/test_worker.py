@@ -27,9 +27,12 @@ from MLTools.NanoML.workflow.task import Stamp, Task
 from processes import nanoml
 from services.daemons import wait_for
 
+Make = Callable[..., Path]
+Start = Callable[[Path], subprocess.Popen[str]]
+
 
 @pytest.fixture
-def make(tmp_path: Path, sample: Path) -> Callable[..., Path]:
+def make(tmp_path: Path, sample: Path) -> Make:
     """Writes a job of skims."""
     source = sample / "ZGToLLG_PtG100" / "ZGToLLG_PtG100_0.root"
 
@@ -48,7 +51,7 @@ def make(tmp_path: Path, sample: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a process that does a job."""
     begun = []
 
@@ -75,7 +78,7 @@ def read(directory: Path) -> JobResult:
     return result
 
 
-def test_a_job_is_done_and_says_what_came_of_it(make: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_job_is_done_and_says_what_came_of_it(make: Make, tmp_path: Path) -> None:
     assert work(make(), tmp_path / "result.json") == 0
     result = read(tmp_path)
     assert (result.state, result.exit_code, result.problem, result.earlier) == ("done", 0, None, [])
@@ -108,7 +111,7 @@ class Mine(Selection):
     "here", [{"MY_TABLES": "v2", "MY_TOKEN": "a"}, {"MY_TABLES": "v1"}, {"MY_TABLES": "v1", "MY_TOKEN": "b"}]
 )
 def test_variables_that_code_reads_are_the_submitters(
-    make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: dict[str, str]
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: dict[str, str]
 ) -> None:
     (tmp_path / "reads.py").write_text(READING)
     there = {
@@ -142,7 +145,7 @@ def test_the_checksum_is_that_of_the_catalogue(tmp_path: Path) -> None:
 
 
 def test_what_is_done_already_is_skipped_unless_its_output_was_changed(
-    make: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make(3)
     work(job, tmp_path / "result.json")
@@ -158,7 +161,7 @@ def test_what_is_done_already_is_skipped_unless_its_output_was_changed(
     assert read(tmp_path).state == "done"
 
 
-def test_a_file_that_cannot_be_read_fails_alone(make: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_fails_alone(make: Make, tmp_path: Path) -> None:
     bad = tmp_path / "bad.root"
     bad.write_text("no ROOT file")
     job = make(3, bad)
@@ -174,7 +177,7 @@ def test_a_file_that_cannot_be_read_fails_alone(make: Callable[..., Path], tmp_p
     assert read(tmp_path).earlier == [Attempt(result.host, "unreadable", problem.message)]
 
 
-def test_a_mistake_that_stays_has_its_own_exit_code(make: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_mistake_that_stays_has_its_own_exit_code(make: Make, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import no_such_package\n")
     assert work(make(1, selection="mine.py:Mine"), tmp_path / "result.json") == PERMANENT
     problem = read(tmp_path).tasks["ZG/0"].problem
@@ -184,7 +187,7 @@ def test_a_mistake_that_stays_has_its_own_exit_code(make: Callable[..., Path], t
 
 
 def test_an_unforeseen_mistake_of_the_user_is_reported(
-    make: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text(
         "from MLTools.NanoML.trilepton import Trilepton\n\n\n"
@@ -197,9 +200,7 @@ def test_an_unforeseen_mistake_of_the_user_is_reported(
     assert list((tmp_path / "work").rglob("*")) == []
 
 
-def test_a_job_that_needs_a_proxy_says_so_at_once(
-    make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_that_needs_a_proxy_says_so_at_once(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("X509_USER_PROXY", str(tmp_path / "none"))
     assert work(make(1, proxy=True), tmp_path / "result.json") == PERMANENT
     result = read(tmp_path)
@@ -217,9 +218,7 @@ def test_what_is_no_job_is_one_message(tmp_path: Path) -> None:
     assert page.startswith("See doc")
 
 
-def test_a_job_that_is_told_to_stop_keeps_what_it_has_done(
-    make: Callable[..., Path], tmp_path: Path, start: Callable[[Path], subprocess.Popen[str]]
-) -> None:
+def test_a_job_that_is_told_to_stop_keeps_what_it_has_done(make: Make, tmp_path: Path, start: Start) -> None:
     job = make(60)
     process = start(job)
     wait_for((tmp_path / "work" / "1.root").exists, "two skims")
@@ -240,9 +239,7 @@ def test_a_job_that_is_told_to_stop_keeps_what_it_has_done(
     assert [earlier.kind for earlier in again.earlier] == ["stopped"]
 
 
-def test_a_job_that_was_killed_is_done_by_the_next_attempt(
-    make: Callable[..., Path], tmp_path: Path, start: Callable[[Path], subprocess.Popen[str]]
-) -> None:
+def test_a_job_that_was_killed_is_done_by_the_next_attempt(make: Make, tmp_path: Path, start: Start) -> None:
     job = make(60)
     process = start(job)
     wait_for((tmp_path / "work" / "1.root").exists, "two skims")
@@ -254,9 +251,7 @@ def test_a_job_that_was_killed_is_done_by_the_next_attempt(
     assert read(tmp_path).earlier[0].kind == "killed"
 
 
-def test_a_twin_waits_and_then_has_nothing_to_do(
-    make: Callable[..., Path], tmp_path: Path, start: Callable[[Path], subprocess.Popen[str]]
-) -> None:
+def test_a_twin_waits_and_then_has_nothing_to_do(make: Make, tmp_path: Path, start: Start) -> None:
     job = make(2)
     with open(tmp_path / "result.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -300,9 +300,7 @@ def test_features_of_trials_must_be_converted(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("model", ["nets/own.py:Mine", "nets.own:Mine"])
-def test_a_network_of_ones_own_says_what_objects_it_needs(
-    model: str, line: str, needed: str | None, tmp_path: Path
-) -> None:
+def test_an_own_network_says_what_objects_it_needs(model: str, line: str, needed: str | None, tmp_path: Path) -> None:
     (tmp_path / "nets").mkdir()
     (tmp_path / "nets" / "own.py").write_text(
         f"import a_module_that_is_not_here\n\nclass Other:\n    object_fields = ('other',)\n\nclass Mine:\n    {line}\n"
@@ -336,9 +334,7 @@ class Mine:
         ("quality", "signal", "targets, signal, and signal is a class or discriminant already. Rename one of the two."),
     ],
 )  # fmt: skip
-def test_what_a_network_of_ones_own_has_for_its_training(
-    old: str, new: str, problem: str | None, tmp_path: Path
-) -> None:
+def test_what_an_own_network_has_for_its_training(old: str, new: str, problem: str | None, tmp_path: Path) -> None:
     pytest.importorskip("ML_processing")
     (tmp_path / "own.py").write_text(OWN.replace(old, new))
     text = (

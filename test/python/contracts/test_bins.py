@@ -114,9 +114,7 @@ weights = st.floats(-2, 10).map(lambda it: round(it, 3))
     st.floats(0.1, 20),
     st.integers(1, 12),
 )
-def test_each_channel_has_enough_in_each_bin(
-    signals: Any, backgrounds: Any, squares: Any, least: float, most: int
-) -> None:
+def test_each_channel_fills_each_bin(signals: Any, backgrounds: Any, squares: Any, least: float, most: int) -> None:
     edges = bins_of_channels(np.stack([signals, backgrounds, squares], axis=1), least, most, least)
     assert [edges[0], edges[-1]] == [0, 12]
     b, w2 = (np.add.reduceat(it, edges[:-1], axis=1)[squares.any(axis=1)] for it in (backgrounds, squares))

@@ -12,7 +12,7 @@ from MLTools.NanoML.corrections.electrons import ElectronCorrections
 from MLTools.NanoML.corrections.random_numbers import ELECTRON
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import Events
-from services.real import POG, V13, each_object, era, events_of, nanoaod, plain
+from services.real import POG, V13, check_refusals, each_object, era, events_of, nanoaod, plain
 
 INVENTED = ROOT / "examples" / "corrections"
 COUNTS = [2, 0, 1, 3, 1]
@@ -153,12 +153,10 @@ def test_an_entry_that_cannot_be_is_an_error(entry: str, message: str, tmp_path:
 
 def test_a_shift_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     corrections = read(tmp_path, INVENTED_ENTRY)
-    with pytest.raises(
-        NanoMLError, match='no shift "electronScal" up of electrons. Known are electronScale, electronSm'
-    ):
-        electrons.shifted(made(), corrections, "electronScal", "up")
-    with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
-        electrons.shifted(made(), corrections, "electronScale", "up")
+    check_refusals(
+        lambda *shift: electrons.shifted(made(), corrections, *shift),
+        *("electronScale", "electronScal", "electrons. Known are electronScale, electronSm"),
+    )
     alone = Corrections.read(INVENTED / "2018.yaml").electrons
     with pytest.raises(NanoMLError, match="the entry names no smearing"):
         electrons.smearing(alone, *(np.ones(1) for _ in range(4)))

@@ -160,13 +160,6 @@ def test_integers_must_be_integers() -> None:
         shape("central", np.array([3]), 0.1, 50.0, 0.5)
 
 
-def test_a_name_that_is_not_there_is_an_error_with_the_choices() -> None:
-    with pytest.raises(
-        ConfigError, match=f"has no correction NUM_HighPt_DEN_TrackerMuons. Did you mean .{MUON}.*It has: {MUON}"
-    ):
-        CorrectionFile(INVENTED / "2018" / "muon.json")["NUM_HighPt_DEN_TrackerMuons"]
-
-
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x1f\x8bnonsense", b"\xff\xfe", b'{"schema_version": 1}'])
 def test_what_is_no_file_of_corrections_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "wrong.json").write_bytes(content)

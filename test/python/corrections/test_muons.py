@@ -12,9 +12,9 @@ from conftest import ROOT
 from MLTools.NanoML.corrections import Corrections, muons
 from MLTools.NanoML.corrections.muons import MuonCorrections
 from MLTools.NanoML.corrections.random_numbers import MUON
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.selection import Events
-from services.real import POG, V15, each_object, era, events_of, nanoaod, plain
+from services.real import POG, V15, check_refusals, each_object, era, events_of, nanoaod, plain
 
 INVENTED = ROOT / "examples" / "corrections" / "2022" / "muon_scalesmearing.json"
 REAL = sorted((POG / "MUO").glob("*/muon_scalesmearing.json.gz"))
@@ -144,9 +144,7 @@ def test_the_numbers_have_the_density_of_the_file(corrections: MuonCorrections) 
 
 
 def test_what_cannot_be_is_an_error(corrections: MuonCorrections, tmp_path: Path) -> None:
-    with pytest.raises(NanoMLError, match='no shift "muonScal" up of muons. Known are muonScale, muonSmearing'):
-        muons.shifted(made(), corrections, "muonScal", "up")
-    with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
-        muons.shifted(made(), corrections, "muonScale", "up")
+    said = "muons. Known are muonScale, muonSmearing"
+    check_refusals(lambda *shift: muons.shifted(made(), corrections, *shift), "muonScale", "muonScal", said)
     with pytest.raises(ConfigError, match=r"era.yaml:1: muons: .*has no correction m_data"):
         era(tmp_path, f"muons: {{file: {INVENTED.parent}/muon.json}}")

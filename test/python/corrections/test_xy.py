@@ -10,7 +10,7 @@ from MLTools.NanoML.corrections import missing_momentum, xy
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import Events
 from services import invented, real
-from services.real import DATA_V6, V9, era, nanoaod, plain, pog
+from services.real import DATA_V6, V9, check_refusals, era, nanoaod, plain, pog
 
 
 def read(folder: Path, text: str) -> xy.XYCorrections:
@@ -152,10 +152,5 @@ def test_an_entry_or_a_shift_that_cannot_be_is_an_error(tmp_path: Path) -> None:
         read(tmp_path, "file: met.json, missing_momentum: DeepMET")
     with pytest.raises(ConfigError, match="sources: met_xy_corrections does not have stat_z, up and down"):
         read(tmp_path, ENTRY.replace("stat_x", "stat_z"))
-    entry = read(tmp_path, ENTRY)
-    with pytest.raises(
-        NanoMLError, match='no shift "met_stat_y" up of the missing momentum. Known are met_stat_x, met_pu'
-    ):
-        xy.shifted(events, entry, "met_stat_y", "up")
-    with pytest.raises(NanoMLError, match="call `corrected` in `prepare`"):
-        xy.shifted(events, entry, "met_pu", "up")
+    entry, said = read(tmp_path, ENTRY), "the missing momentum. Known are met_stat_x, met_pu"
+    check_refusals(lambda *shift: xy.shifted(events, entry, *shift), "met_pu", "met_stat_y", said)

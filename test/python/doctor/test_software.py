@@ -165,7 +165,7 @@ def test_scram_knows_the_release_better_than_the_table(
 
 
 @needs_table
-def test_what_scram_does_not_know_is_looked_up_in_the_table(
+def test_what_scram_does_not_know_is_in_the_table(
     base: Path, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program("scram", SCRAM)  # there is no area
@@ -220,9 +220,7 @@ def test_gpus(program: Program) -> None:
 
 
 @pytest.mark.skipif(not MISSING, reason="ROOT and nanoAOD-tools are here")
-def test_nanoaod_tools_are_found_and_otherwise_it_is_told_how_to_get_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nanoaod_tools_or_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "PhysicsTools", raising=False)  # of other tests
     finding = software.nanoaod_tools()
     assert not finding.fine

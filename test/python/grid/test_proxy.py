@@ -53,9 +53,7 @@ def whats(proxy: Proxy, needed: timedelta = timedelta(0), vo: str = "cms") -> st
 
 
 @pytest.mark.parametrize(("hours", "vo", "vo_hours"), [(100, "cms", 3), (2, "cms", 30), (5, None, None)])
-def test_it_reads_what_voms_proxy_info_reads(
-    hours: float, vo: str | None, vo_hours: float | None, certificates: Certificates
-) -> None:
+def test_as_voms_proxy_info(hours: float, vo: str | None, vo_hours: float | None, certificates: Certificates) -> None:
     path = certificates.proxy(hours, vo, vo_hours)
     found = read_proxy(path)
     assert info(path, certificates, "-identity") == [found.subject] == [certificates.subject]
@@ -224,18 +222,14 @@ def check_damaged(data: bytes, path: Path, content: bytes) -> None:
     length=st.integers(0, 80),
     instead=st.one_of(st.binary(max_size=80), st.sampled_from([b"A", b"\n", b"/" * 40])),
 )
-def test_damaged_files_are_one_message(
-    content: bytes, tmp_path: Path, start: float, length: int, instead: bytes
-) -> None:
+def test_damaged_files(content: bytes, tmp_path: Path, start: float, length: int, instead: bytes) -> None:
     at = int(start * len(content))
     check_damaged(content[:at] + instead + content[at + length :], tmp_path / "proxy", content)
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=st.floats(0, 1, exclude_max=True), instead=st.binary(min_size=1, max_size=6), cut=st.booleans())
-def test_damaged_certificates_are_one_message(
-    content: bytes, tmp_path: Path, start: float, instead: bytes, cut: bool
-) -> None:
+def test_damaged_certificates(content: bytes, tmp_path: Path, start: float, instead: bytes, cut: bool) -> None:
     """Damage that base64 does not show: bytes of the certificate itself."""
     from base64 import b64decode, encodebytes
 

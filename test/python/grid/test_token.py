@@ -80,9 +80,7 @@ def test_its_problems(claims: dict[str, float], mode: int, what: str, remedy: st
 @pytest.mark.parametrize(
     ("claims", "said"), [({"exp": None}, "does not say 'exp'"), ({"iss": None}, "'iss'"), ({"exp": "x"}, "JSON Web")]
 )
-def test_what_is_no_token_is_one_error_without_its_content(
-    claims: dict[str, object], said: str, tokens: Tokens
-) -> None:
+def test_what_is_no_token_is_an_error_without_its_content(claims: dict[str, object], said: str, tokens: Tokens) -> None:
     path = tokens.token(**claims)  # type: ignore[arg-type]
     with pytest.raises(NanoMLError, match=f"^{path}: the bearer token .*{said}.*htgettoken") as raised:
         read_token(path)
@@ -98,9 +96,7 @@ def test_what_is_no_token_is_one_error_without_its_content(
         read_token(path)
 
 
-def test_a_proxy_or_a_token_will_do(
-    certificates: Certificates, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_or_token_will_do(certificates: Certificates, tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         NanoMLError, match=r"^there is no grid proxy: .*nanoml proxy init\nthere is no bearer token: .*htget"
     ):

@@ -118,7 +118,7 @@ def test_a_summary_does_not_depend_on_the_blocks() -> None:
     assert many.mean == pytest.approx(values.astype("f8").mean(), rel=1e-14)
 
 
-def test_only_long_work_has_a_bar(
+def test_long_work_has_a_bar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inspect_file(write(tmp_path / "a.h5"))

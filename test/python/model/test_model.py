@@ -16,6 +16,7 @@ from MLTools.NanoML.model import Description, Discriminant, Model, twin_of, writ
 from MLTools.NanoML.model.padding import Jagged
 from services.pages import fences
 
+Make = Callable[..., Path]
 JET_PT = ak.Array([[10.0, 20.0, 30.0], [], [5.0, 1.0], [2.0]])
 JET_BTAG = ak.Array([[0.1, 0.9, 0.5], [], [0.2, 0.3], [1.0]])
 
@@ -28,7 +29,7 @@ def expected(x: np.ndarray, fold: np.ndarray | int) -> np.ndarray:
     return softmax(np.stack([x, np.broadcast_to(fold, x.shape), np.zeros(len(x))], axis=1))
 
 
-def test_a_model_names_its_inputs_and_scores_by_name(linear_model: Callable[..., Path]) -> None:
+def test_a_model_names_its_inputs_and_scores_by_name(linear_model: Make) -> None:
     model = Model(linear_model(["x", "MET_pt"], ["x"]))
     assert (model.name, model.outputs, model.folds) == ("linear", ["signal", "WZ", "ZG"], 3)
     assert model.columns == model.reads == ["x", "MET_pt"]
@@ -41,7 +42,7 @@ def test_a_model_names_its_inputs_and_scores_by_name(linear_model: Callable[...,
     assert model.scores({"x": np.zeros(0), "MET_pt": np.zeros(0)}, np.zeros(0, np.int64)).shape == (0, 3)
 
 
-def test_collections(linear_model: Callable[..., Path]) -> None:
+def test_collections(linear_model: Make) -> None:
     """The two jets of the best tag, whose tag the model does not read."""
     model = Model(linear_model(["MET_pt"], objects={"Jet": (["pt", "eta"], 2, "-btag")}))
     assert model.columns == ["MET_pt"]
@@ -54,9 +55,7 @@ def test_collections(linear_model: Callable[..., Path]) -> None:
     assert model.scores(columns, np.array([0, 1, 2, 0])) == pytest.approx(expected(x, np.array([0, 1, 2, 0])), abs=1e-6)
 
 
-def test_the_page_on_scoring_is_right(
-    linear_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_on_scoring(linear_model: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).resolve().parents[3] / "doc" / "scores.md").read_text()
     (code,) = (fence.code for fence in fences(page) if fence.about == "plain.py")
     path = linear_model(["MET_pt"], objects={"Jet": (["pt", "eta"], 2, "-btag"), "Muon": (["pt"], 3, None)})
@@ -69,7 +68,7 @@ def test_the_page_on_scoring_is_right(
     assert names["scores"](events) == pytest.approx(Model(path).scores(events), abs=1e-6)
 
 
-def test_only_collections(linear_model: Callable[..., Path]) -> None:
+def test_only_collections(linear_model: Make) -> None:
     model = Model(linear_model([], objects={"Jet": (["pt"], 3, None), "Muon": (["pt"], 1, "pt")}))
     columns = {"Jet_pt": JET_PT / 10, "Muon_pt": Jagged(np.array([3.0, 1.0, 2.0]), np.array([2, 0, 1, 0]))}
     assert list(model.tensors(columns)) == ["Jet", "Jet_mask", "Muon", "Muon_mask"]
@@ -80,7 +79,7 @@ def test_only_collections(linear_model: Callable[..., Path]) -> None:
         model.scores({"Jet_pt": JET_PT, "Jet_eta": JET_PT[:, :1]})
 
 
-def test_batches_make_no_difference(linear_model: Callable[..., Path]) -> None:
+def test_batches_make_no_difference(linear_model: Make) -> None:
     model = Model(linear_model(["x"], objects={"Jet": (["pt"], 400, None)}))
     random = np.random.default_rng(1)
     counts = random.integers(0, 3, 1000)
@@ -90,7 +89,7 @@ def test_batches_make_no_difference(linear_model: Callable[..., Path]) -> None:
     assert model.scores(columns, fold) == pytest.approx(expected(x, fold), abs=1e-6)
 
 
-def test_a_model_of_objects(linear_model: Callable[..., Path]) -> None:
+def test_a_model_of_objects(linear_model: Make) -> None:
     model = Model(linear_model(["Jet_btag", "MET_pt"], level="object", collection="Jet"))
     columns = {"Jet_btag": JET_BTAG, "MET_pt": np.arange(4.0)}
     features = model.tensors(columns)["features"]
@@ -113,7 +112,7 @@ def discriminants(p: np.ndarray) -> np.ndarray:
     return np.stack([of_signal, 0.5 * p[:, 2] / (0.5 * p[:, 2] + 2 * p[:, 1])], axis=1)
 
 
-def test_discriminants(linear_model: Callable[..., Path]) -> None:
+def test_discriminants(linear_model: Make) -> None:
     model = Model(linear_model(["x"], discriminants=AGAINST))
     assert model.outputs == ["signal", "WZ", "ZG", "discriminant", "photons"]
     assert model.description.discriminants == tuple(AGAINST)
@@ -125,7 +124,7 @@ def test_discriminants(linear_model: Callable[..., Path]) -> None:
     assert model.scores({"x": x}) == pytest.approx(np.hstack([mean, discriminants(mean)]), abs=1e-6)
 
 
-def test_columns_of_scores(linear_model: Callable[..., Path]) -> None:
+def test_columns_of_scores(linear_model: Make) -> None:
     model = Model(linear_model(["x", "mass"], discriminants=AGAINST, parameter={"column": "mass", "values": [1.0]}))
     assert [(each.name, each.title) for each in model.score_columns(1.5)][2:-1] == [
         ("linear_ZG", "probability of class ZG by linear at mass = 1.5"),
@@ -140,7 +139,7 @@ def test_columns_of_scores(linear_model: Callable[..., Path]) -> None:
     ]
 
 
-def test_schema_1_has_no_discriminants(linear_model: Callable[..., Path]) -> None:
+def test_schema_1_has_no_discriminants(linear_model: Make) -> None:
     outputs = [{"tensor": f"{fold}probabilities", "classes": ["signal", "WZ", "ZG"]} for fold in ("", "fold_")]
     model = Model(linear_model(["x"], schema=1, outputs=outputs))
     assert (model.outputs, model.description.discriminants) == (["signal", "WZ", "ZG"], ())
@@ -159,21 +158,19 @@ def test_schema_1_has_no_discriminants(linear_model: Callable[..., Path]) -> Non
         ("d", "signal", [1, 2]),
     ],
 )
-def test_discriminants_that_cannot_be(
-    linear_model: Callable[..., Path], name: str, signal: str, shares: dict[str, float]
-) -> None:
+def test_bad_discriminants(linear_model: Make, name: str, signal: str, shares: dict[str, float]) -> None:
     columns = {"classes": ["signal", "WZ", "ZG"], "discriminants": [{"name": name, "signal": signal, "shares": shares}]}
     with pytest.raises(NanoMLError, match="`nanoml` metadata cannot be understood"):
         Model(linear_model(["x"], outputs=[{"tensor": f"{fold}probabilities", **columns} for fold in ("", "fold_")]))
 
 
-def test_regression(linear_model: Callable[..., Path]) -> None:
+def test_regression(linear_model: Make) -> None:
     model = Model(linear_model(["x"], targets=["nu_px", "nu_py", "nu_pz"]))
     assert (model.outputs, model.description.kind) == (["nu_px", "nu_py", "nu_pz"], "targets")
     assert model.scores({"x": np.array([600.0])}, np.array([2])).tolist() == [[600.0, 2.0, 0.0]]
 
 
-def test_a_parameter_is_given(linear_model: Callable[..., Path]) -> None:
+def test_a_parameter_is_given(linear_model: Make) -> None:
     model = Model(linear_model(["mass"], parameter={"column": "mass", "values": [1.0, 2.0]}))
     with pytest.raises(
         ConfigError, match="has the parameter mass, trained at 1, 2: give a number, as in --parameter mass=1"
@@ -188,13 +185,13 @@ def test_a_parameter_is_given(linear_model: Callable[..., Path]) -> None:
         Model(linear_model(["x"])).scores({"x": np.zeros(2)}, parameter=3)
 
 
-def test_a_score_that_is_not_finite_stops(linear_model: Callable[..., Path]) -> None:
+def test_a_score_that_is_not_finite_stops(linear_model: Make) -> None:
     model = Model(linear_model(["x"]))
     with pytest.raises(NanoMLError, match="1 of 2 events have a score that is NaN or infinite, for example number 1"):
         model.scores({"x": np.array([0.0, np.nan])})
 
 
-def test_bad_models_are_explained(linear_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_bad_models_are_explained(linear_model: Make, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     good, bad = linear_model(["x"]), tmp_path / "bad.onnx"
     foreign = onnx.load(good)
@@ -223,12 +220,12 @@ def test_bad_models_are_explained(linear_model: Callable[..., Path], tmp_path: P
         ({"inputs": [{"tensor": "features"}]}, "KeyError: 'columns'"),
     ],
 )
-def test_metadata_that_cannot_be(linear_model: Callable[..., Path], changes: dict[str, Any], message: str) -> None:
+def test_metadata_that_cannot_be(linear_model: Make, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(NanoMLError, match=f"`nanoml` metadata cannot be understood .*{message}"):
         Model(linear_model(["x"], **changes))
 
 
-def test_the_twin_must_belong_to_the_model(linear_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_twin_must_belong_to_the_model(linear_model: Make, tmp_path: Path) -> None:
     good = linear_model(["x"])
     path = tmp_path / "model.onnx"
     shutil.copy(good, path)
@@ -243,7 +240,7 @@ def test_the_twin_must_belong_to_the_model(linear_model: Callable[..., Path], tm
 
 
 def test_without_its_twin_a_model_is_whole_by_the_hash_inside(
-    linear_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    linear_model: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     onnx = pytest.importorskip("onnx")
     good, path = onnx.load(linear_model(["x"])), tmp_path / "model.onnx"

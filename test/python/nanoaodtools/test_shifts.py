@@ -407,9 +407,7 @@ def test_a_skim_with_shifts_is_not_cut_again(skim: Callable[..., Path], model: P
 # in nanoAOD-tools itself
 
 
-def test_the_file_is_that_of_the_columnar_skim(
-    source: Path, skim: Callable[..., Path], postprocess: Postprocess
-) -> None:
+def test_the_file_is_the_columnar_skims(source: Path, skim: Callable[..., Path], postprocess: Postprocess) -> None:
     ours, expected = postprocess(source, PostprocModule(SELECTION)), skim()
     assert same(read(ours, "event", "luminosityBlock"), read(expected, "event", "luminosityBlock"))
     found, told = record(ours), record(expected)

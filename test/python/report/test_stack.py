@@ -74,7 +74,7 @@ def test_a_logarithmic_axis_needs_positive_ends(content: Stack) -> None:
         ([90, 0, 90, 10, 10], (0.0, 5.0), [(0.5, "^")]),
     ],
 )
-def test_points_beyond_a_ratio_are_arrows(
+def test_points_beyond_are_arrows(
     data: Optional[list[float]], limits: tuple[float, float], arrows: list[tuple[float, str]]
 ) -> None:
     axes = Figure().subplots()

@@ -19,9 +19,12 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal import progress
 from services.xrootd import Storage
 
+Told = tuple[str, list[Any]]
+ReadWith = Callable[..., None]
+
 
 @pytest.fixture
-def traces() -> Iterator[tuple[str, list[Any]]]:
+def traces() -> Iterator[Told]:
     """The address of a server, and what it was told."""
     told: list[Any] = []
 
@@ -57,9 +60,7 @@ def entries(path: object) -> int:
         return file.entries
 
 
-def test_nothing_is_sent_unless_asked_for(
-    central: Path, traces: tuple[str, list[Any]], read_with: Callable[..., None]
-) -> None:
+def test_nothing_is_sent_unasked(central: Path, traces: Told, read_with: ReadWith) -> None:
     server, told = traces
     for settings in ({}, {"report_to": server}, {"report_sites": {str(central.parents[4]): "T2_DE_DESY"}}):
         read_with(**settings)
@@ -73,11 +74,7 @@ def test_nothing_is_sent_unless_asked_for(
 
 @pytest.mark.service
 def test_each_file_is_reported_once(
-    central: Path,
-    traces: tuple[str, list[Any]],
-    storage: Storage,
-    read_with: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
+    central: Path, traces: Told, storage: Storage, read_with: ReadWith, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("XRootD")
     server, told = traces
@@ -94,7 +91,7 @@ def test_each_file_is_reported_once(
 
 
 def test_a_failure_is_told_and_the_server_is_not_asked_again(
-    central: Path, traces: tuple[str, list[Any]], read_with: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    central: Path, traces: Told, read_with: ReadWith, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server, told = traces
     sites = {str(central.parents[4]): "T2_DE_DESY"}

@@ -175,12 +175,3 @@ def test_columns_that_do_not_fit_are_named() -> None:
         tree._tree.fill({"x": np.ones(2), "y": np.ones((3, 2))})
     with pytest.raises(ValueError, match=r"y has the shape \(3,\), not \(2,\)"):
         tree._tree.fill({"x": np.ones(2), "y": np.ones((2, 3))})
-
-
-def test_a_tree_without_rows_is_read(tmp_path: Any) -> None:
-    branches = {"x": Branch("x", "float32", "flat", "", None, "")}
-    with uproot.recreate(tmp_path / "a.root") as file:
-        NanoTree(file, "Runs", branches)
-    with uproot.open(tmp_path / "a.root") as file:
-        assert file["Runs"].num_entries == 0
-        assert file["Runs"].keys() == ["x"]

@@ -21,9 +21,7 @@ def test_globs_keep_the_order_of_the_file_and_follow_renames() -> None:
     assert versions.expand("Tau_*", ["Muon_pt"]) == []
 
 
-def test_another_missing_momentum_is_mentioned_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_momenta_are_mentioned_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(progress, "_notes", {})
     assert versions.resolve("PFMET_pt", ["MET_pt"]) == "MET_pt"
     assert versions.resolve("MET_pt", ["MET_pt", "PFMET_pt"]) == "MET_pt"

@@ -209,9 +209,7 @@ class JetsFirst(Resumes):
         return super().select(events, cutflow)
 
 
-def test_what_follows_a_cut_on_jets_is_selected_once_for_the_events_of_all_shifts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_follows_a_cut_on_jets_is_selected_once_for_all_shifts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shifts, "MANY_EVENTS", 5)
     selection = JetsFirst()
     compare(on_events(selection, EVENTS), repeated(JetsFirst(), monkeypatch))

@@ -112,7 +112,7 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(("total", "begun"), [(345, "58"), (0, "100")])
-def test_progress_of_data_is_in_per_cent(
+def test_data_are_in_per_cent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, total: int, begun: str
 ) -> None:
     """No line tells how many events there are, not even that there are none."""
@@ -225,9 +225,7 @@ print("never")
         (signal.SIGTERM, signal.SIG_DFL, ""),
     ],
 )
-def test_a_signal_that_python_drops_still_ends_the_work(
-    number: signal.Signals, before: signal.Handlers, ends: str | None
-) -> None:
+def test_a_dropped_signal_ends_the_work(number: signal.Signals, before: signal.Handlers, ends: str | None) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOST.replace("NUMBER", number.name)],
         capture_output=True,

@@ -85,9 +85,7 @@ def test_a_reason_reaches_as_far_as_what_has_changed(tmp_path: Path) -> None:
     assert reach({"keep": 1, "cut": 2}) is Reach.ALL
 
 
-def test_what_is_done_in_part_does_not_read_its_inputs_for_their_hashes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_done_in_part_reads_no_input_for_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = make(tmp_path, settings={"keep": 1, "cut": 2}, beside=("cut",))
     done(tmp_path, task)
     before, read, hashed = stamps(task), list[Any](), task_module.file_hash

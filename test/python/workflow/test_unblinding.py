@@ -90,9 +90,7 @@ def log(path: Path) -> Path:
         ("regions: {SR: MET > 100, CR: MET < 100}\n", "", ["all"]),
     ],
 )
-def test_all_regions_are_blind_unless_something_says_which(
-    analysis: Path, old: str, new: str, blind: list[str]
-) -> None:
+def test_all_regions_are_blind_unless_it_says_which(analysis: Path, old: str, new: str, blind: list[str]) -> None:
     text = TEXT.replace(old, new) if old else f"{TEXT}{new}\n"
     analysis.write_text(text if "regions: {SR" in text else text.replace(", regions: [SR]", ""))
     assert blind_in(analysis) == {(region, None): 0 for region in blind}
@@ -147,9 +145,7 @@ def test_regions_are_blind_in_each_era_with_data(analysis: Path) -> None:
         ("a.yaml", "regions: [SR]", "regions: [SR], discriminants: {score: WZ}", "model"),
     ],
 )
-def test_a_region_that_changes_is_blind_again(
-    analysis: Path, said: dict[str, str], file: str, old: str, new: str, what: str
-) -> None:
+def test_what_changes_is_blind(analysis: Path, said: dict[str, str], file: str, old: str, new: str, what: str) -> None:
     entry = unblind_all(load(analysis))
     assert blind_in(analysis) == {}
     path = analysis.parent / file
@@ -319,26 +315,23 @@ def test_files_are_the_same_by_content_as_far_as_it_is_known() -> None:
     assert not replace(other, uuid="").is_copy_of(replace(other, uuid=""))  # nothing is known
 
 
-def test_another_model_that_scores_is_another_model(analysis: Path) -> None:
-    other = analysis.parent / "other.onnx"
-    other.write_bytes(b"weights")
-    analysis.write_text(TEXT + "score: {model: [other.onnx]}\n")
-    unblind_all(load(analysis))
-    assert blind_in(analysis) == {}
-    other.write_bytes(b"others")
-    assert blind_in(analysis) == {SR: 0, CR: 0}
-
-
 def test_a_class_from_blind_data_is_hidden(analysis: Path) -> None:
     driven = "data_driven: {fakes: {from: Muon, region: CR, weight: 0.2, into: {SR: 1}}}\n"
     analysis.write_text(TEXT + driven + "blind: {regions: [SR]}\n")
     assert blinded(load(analysis)).hidden == {"Muon", "fakes_from_Muon"}
 
 
-def test_another_certification_is_another_selection(analysis: Path) -> None:
-    (analysis.parent / "golden.json").write_text("{}")
-    analysis.write_text(TEXT.replace('mine.py:Mine"', 'mine.py:Mine", certified: golden.json'))
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("other.onnx", "train:", "score: {model: [other.onnx]}\ntrain:"),
+        ("golden.json", 'mine.py:Mine"', 'mine.py:Mine", certified: golden.json'),
+    ],
+)
+def test_another_model_or_certification_is_another_analysis(analysis: Path, name: str, old: str, new: str) -> None:
+    (analysis.parent / name).write_text("{}")
+    analysis.write_text(TEXT.replace(old, new))
     unblind_all(load(analysis))
     assert blind_in(analysis) == {}
-    (analysis.parent / "golden.json").write_text('{"1": [[1, 2]]}')
+    (analysis.parent / name).write_text('{"1": [[1, 2]]}')
     assert blind_in(analysis) == {SR: 0, CR: 0}

@@ -46,9 +46,7 @@ def number_of(pool: CondorPool, job: str) -> str:
 
 @pytest.mark.service
 @EXHAUSTIVE
-def test_a_killed_job_is_tried_again_until_all_are_ended(
-    condor_pool: CondorPool, make: Make, reference: Analysis
-) -> None:
+def test_a_killed_job_is_tried_again_until_all_end(condor_pool: CondorPool, make: Make, reference: Analysis) -> None:
     analysis = make(names=DATASETS[:1], batch={"retries": 1})
     analysis.closed.touch()
     analysis.submit()

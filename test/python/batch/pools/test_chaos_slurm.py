@@ -125,9 +125,7 @@ def test_jobs_are_ended_and_submitted_again(slurm: Slurm, make: Make, reference:
     analysis.check(reference)
 
 
-def test_a_proxy_expires_in_the_queue(
-    make: Make, reference: Analysis, certificates: Certificates, xrootd_voms: VomsServer
-) -> None:
+def test_a_proxy_expires(make: Make, reference: Analysis, certificates: Certificates, xrootd_voms: VomsServer) -> None:
     pytest.importorskip("XRootD")
     # another name of this machine: for this one, no proxy would be asked for
     server = xrootd_voms.url.replace("127.0.0.1", "LOCALHOST")
@@ -196,9 +194,7 @@ def test_submission_is_killed_at_any_moment(make: Make, reference: Analysis, tmp
         assert list(analysis.directory.glob("jobs/.*")) == []
 
 
-def test_servers_that_die_and_files_that_are_damaged(
-    make: Make, reference: Analysis, xrootd_cluster: Callable[..., Cluster]
-) -> None:
+def test_dead_servers_and_bad_files(make: Make, reference: Analysis, xrootd_cluster: Callable[..., Cluster]) -> None:
     pytest.importorskip("XRootD")
     cluster = xrootd_cluster(example_files())
     read = {"timeout": 5, "tries": 1, "redirectors": [cluster.url]}

@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.analysis import EXAMPLE, Analysis, branches_of, equal
+from services.condor import CondorPool
 from services.xrootd import Storage
 
 pytestmark = [pytest.mark.service, pytest.mark.exhaustive("an analysis with all corrections, in jobs")]
@@ -31,12 +32,11 @@ ROOT = EXAMPLE.parent
 PYTHON = Path(sys.base_prefix, "bin", "python3")
 SAMPLES = {"signal": "WprimeToWZToLNuLL_M600", "WZ": "WZTo3LNu_Pt100"}
 ERAS = {"2018": 59.8, "2022": 8.0}
-APART = "condor without shared files"
 INPUTS = ["Lep1_pt", "missing", "nBJet"]
 
 
 class Corrected(Analysis):
-    """The analysis, of one file for each dataset and era; `place` has its inputs, and gets its results."""
+    """The analysis, of one file for each era; `place` has its inputs, and gets its results."""
 
     def __init__(self, directory: Path, place: Path, model: Path, *others: Any, **batch: Any) -> None:
         super().__init__(directory, *others, names=(), batch=batch)
@@ -53,13 +53,10 @@ class Corrected(Analysis):
         for path in (model, model.with_suffix(".json")):
             shutil.copy(path, directory)
         datasets = {}
-        for name, sample in SAMPLES.items():
-            for era, number in zip(ERAS, (0, 2)):
-                source = EXAMPLE / "nano" / sample / f"{sample}_{number}.root"
-                shutil.copy(source, place / f"{name}_{era}_0.root")
-                datasets[f"{name}_{era}"] = {
-                    "files": str(place / f"{name}_{era}_0.root"), "era": era, "class": name, "cross_section": 0.1
-                }  # fmt: skip
+        for (name, sample), era in zip(SAMPLES.items(), ERAS):
+            file = str(place / f"{name}_0.root")
+            shutil.copy(EXAMPLE / "nano" / sample / f"{sample}_0.root", file)
+            datasets[name] = {"files": file, "era": era, "class": name, "cross_section": 0.1}
         self.content = {
             "workdir": str(place / "results"),
             "eras": {
@@ -75,48 +72,31 @@ class Corrected(Analysis):
         self.write()
 
 
-@pytest.fixture(scope="module")
-def model(linear_model: Callable[..., Path]) -> Path:
-    return linear_model(INPUTS, targets=("a", "b", "c"))
+def test_jobs_without_shared_files_give_what_a_run_gives(
+    linear_model: Callable[..., Path], storage: Storage, condor_pool: CondorPool, tmp_path: Path
+) -> None:
+    model, there = linear_model(INPUTS, targets=("a", "b", "c")), tmp_path / "there"
+    (tmp_path / "here").mkdir()
+    expected = Corrected(tmp_path / "here" / "analysis", tmp_path / "here", model, {}, "local")
+    assert "skim: 2 of 2 to do" in expected.nanoml("run", "analysis.yaml")
+    place = storage.directory / uuid.uuid4().hex
+    place.mkdir(mode=0o777)
+    place.chmod(0o777)
+    batch = {"site": "site.yaml", "environment": "packed", "python": str(PYTHON), "files_per_job": 4}
+    there.mkdir()
+    analysis = Corrected(there / "analysis", place, model, condor_pool.environment, "condor", **batch)
+    site = f'shared: false\nstorage: {{"{storage.directory}/": "{storage.url}/"}}\n'
+    (analysis.directory / "site.yaml").write_text(site)
+    try:
+        assert " jobs on " in analysis.submit("pipeline")
+        assert "Everything is done." in analysis.wait()
+        check_same(analysis, expected)
+    finally:
+        analysis.nanoml("kill", "analysis.yaml", check=False)
+        shutil.rmtree(place)
 
 
-@pytest.fixture(scope="module")
-def expected(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Corrected:
-    """What it gives without jobs."""
-    directory = tmp_path_factory.mktemp("expected")
-    analysis = Corrected(directory / "analysis", directory, model, {}, "local")
-    said = analysis.nanoml("run", "analysis.yaml")
-    assert "skim: 4 of 4 to do" in said
-    return analysis
-
-
-# jobs in HTCondor that see the files of the submitting machine are test_pipeline_batch.py's
-@pytest.fixture(params=["slurm", APART])
-def analysis(request: pytest.FixtureRequest, model: Path, tmp_path: Path) -> Iterator[Corrected]:
-    """The analysis in a pool, whose jobs do not stay behind."""
-    if request.param == APART:
-        storage: Storage = request.getfixturevalue("storage")
-        place = storage.directory / uuid.uuid4().hex
-        place.mkdir(mode=0o777)
-        place.chmod(0o777)
-        batch = {"site": "site.yaml", "environment": "packed", "python": str(PYTHON), "files_per_job": 4}
-        service = request.getfixturevalue("condor_pool").environment
-        made = Corrected(tmp_path / "analysis", place, model, service, "condor", **batch)
-        site = f'shared: false\nstorage: {{"{storage.directory}/": "{storage.url}/"}}\n'
-        (made.directory / "site.yaml").write_text(site)
-    else:
-        place, service = tmp_path, request.getfixturevalue("slurm").environment
-        made = Corrected(tmp_path / "analysis", place, model, service, "slurm")
-    yield made
-    made.nanoml("kill", "analysis.yaml", check=False)
-    shutil.rmtree(place)
-
-
-def test_jobs_give_what_a_run_gives(analysis: Corrected, expected: Corrected) -> None:
-    said = analysis.submit("pipeline")
-    assert " jobs on " in said
-    page = analysis.wait()
-    assert "Everything is done." in page
+def check_same(analysis: Corrected, expected: Corrected) -> None:
     analysis.check(expected)
     here, there = expected.workdir, analysis.workdir
     assert not list(there.rglob("*.part-*"))
@@ -125,7 +105,7 @@ def test_jobs_give_what_a_run_gives(analysis: Corrected, expected: Corrected) ->
         found = there / path.relative_to(here)
         assert equal(branches_of(found), branches_of(path)), path
         assert record_of(found) == record_of(path)
-    shifted = branches_of(there / "skims" / "WZ_2018" / "WZ_2018_0.root")
+    shifted = branches_of(there / "skims" / "signal" / "signal_0.root")
     assert {"Events/missing_jesUp", "Events/GoodJet_jerDown_pt", "Events/weight_pileupUp"} <= set(shifted)
     for path in sorted(here.glob("hdf5/*.h5")):
         assert content_of(there / path.relative_to(here)) == content_of(path)

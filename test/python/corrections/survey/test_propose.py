@@ -106,9 +106,7 @@ def two_of_the_same(folder: Path) -> None:
         (two_of_the_same, r"more.json.gz and .*pu.json.gz both have `pileup`: remove the # before", 0),
     ],
 )
-def test_what_is_wrong_is_one_error_and_left_out(
-    tmp_path: Path, make: Callable[[Path], None], said: str, count: int
-) -> None:
+def test_what_is_wrong_is_left_out(tmp_path: Path, make: Callable[[Path], None], said: str, count: int) -> None:
     make(tmp_path / "LUM" / "2028_UL")
     done = nanoml("corrections", "propose", "--era", "2028", "--directory", ".", "-o", "era.yaml", cwd=tmp_path)
     assert done.returncode == 1
@@ -160,9 +158,7 @@ def write_jets(path: Path, campaign: str, without: str = "RunB") -> None:
         ("2027_Summer27", "Summer27Prompt27_V1_DATA", 0, 0),
     ],
 )
-def test_one_campaign_of_data_holds_for_the_runs_of_its_periods_alone(
-    tmp_path: Path, era: str, campaign: str, first: int, last: int
-) -> None:
+def test_a_campaign_holds_for_its_runs_alone(tmp_path: Path, era: str, campaign: str, first: int, last: int) -> None:
     write_jets(tmp_path / "JME" / era / "jets.json", campaign)
     (tmp_path / "era.yaml").write_text(propose(tmp_path, era, tmp_path).text)
     assert (f"# data: {{FIRST-LAST: {campaign}}}" in (tmp_path / "era.yaml").read_text()) == (not first)

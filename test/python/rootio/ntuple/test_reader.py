@@ -119,9 +119,7 @@ def test_a_damaged_page_is_reported(tmp_path: Path) -> None:
             file.read(["luminosityBlock"])
 
 
-def test_the_files_in_the_repository_are_those_that_the_script_makes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_files_here_are_those_of_their_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ROOT")
     for name in ("RECORDS", "LISTS"):
         monkeypatch.setattr(cmssw_rntuples, name, tmp_path / f"{name}.root")

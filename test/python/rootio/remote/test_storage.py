@@ -106,7 +106,7 @@ def test_what_cannot_be_copied_leaves_nothing(place: tuple[str, Path], tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["local"]
 
 
-def test_bytes_that_change_on_the_way_are_noticed(
+def test_bytes_that_change_are_noticed(
     place: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, _ = place
@@ -159,9 +159,7 @@ def test_nobody_answers(tmp_path: Path, read_with: Callable[..., None]) -> None:
         remote.copy(local(tmp_path), url)
 
 
-def test_many_files_are_looked_up_at_once(
-    place: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_files_are_looked_up(place: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_PATIENCE", 60)
     url, _ = place
     for number in range(3):
