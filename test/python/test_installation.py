@@ -63,17 +63,7 @@ def test_the_environment_of_conda_is_that_of_the_packaging() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     wanted = {"python": ">=3.10"}  # training needs it
     for part in (
-        "dependencies",
-        "all",
-        "data",
-        "fast",
-        "corrections",
-        "train",
-        "tune",
-        "fit",
-        "publish",
-        "xrootd",
-        "dask",
+        *("dependencies", "all", "data", "fast", "corrections", "train", "tune", "fit", "publish", "xrootd", "dask"),
     ):
         (block,) = re.findall(rf"^{part} = \[(.*?)\]$", text, re.M | re.S)
         for name, versions in re.findall(r'"([\w-]+)(>=[\d.]+(?:,<[\d.]+)?)"', block):

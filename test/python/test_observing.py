@@ -222,13 +222,10 @@ def test_what_killed_runs_have_left_is_removed(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     "line",
     [
-        "import shared_{}",
-        "from shared_{} import CUT",
-        "def touch(what):\n    import shared_{}",
+        *("import shared_{}", "from shared_{} import CUT", "def touch(what):\n    import shared_{}"),
         "import importlib\nCUT = importlib.import_module('shared_' + '{}').CUT",
         "from importlib import import_module\ndef touch(what):\n    import_module('shared_' + '{}')",
-        "import behind_{}",
-        "import package_{}.inner",
+        *("import behind_{}", "import package_{}.inner"),
     ],
 )
 def test_a_helper_that_was_imported_before_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:

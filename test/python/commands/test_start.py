@@ -39,12 +39,7 @@ def test_it_has_what_an_analysis_needs(analysis: Path) -> None:
     found = {str(path.relative_to(analysis)) for path in analysis.rglob("*") if path.is_file()}
     names = ("WZTo3LNu_Pt100", "WprimeToWZToLNuLL_M600", "ZGToLLG_PtG100")
     assert found == {
-        ".gitignore",
-        ".pytest.ini",
-        "README.md",
-        "analysis.yaml",
-        "selection.py",
-        "test_selection.py",
+        *(".gitignore", ".pytest.ini", "README.md", "analysis.yaml", "selection.py", "test_selection.py"),
         "data/README.md",
         *(f"data/{name}.root" for name in names),
     }

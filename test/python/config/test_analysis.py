@@ -191,14 +191,6 @@ def test_paths_are_relative_to_the_file(write: Write, tmp_path: Path, monkeypatc
     assert config.where("skim") == "../analysis.yaml:17"
 
 
-def test_errors_about_settings(write: Write) -> None:
-    path = write(ANALYSIS)
-    error = load(path).error("convert", "features", 0, message="no such branch")
-    assert isinstance(error, ConfigError)
-    assert str(error) == f"{path}:22: convert.features[0]: no such branch."
-    assert str(Config().error("train", message="why?")) == "configuration: train: why?"
-
-
 def test_as_dict(write: Write) -> None:
     config = load(write(ANALYSIS))
     expected = {"cmssw": "CMSSW_14_0_X", "selection": False, "compared": 10_000, "room": {}}

@@ -63,13 +63,6 @@ def test_variations_may_have_any_names_and_a_year_may_look_like_a_number(tmp_pat
     assert (found["up"], found["down"]) == (usual["down"], usual["up"])
 
 
-def test_files_are_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NANOML_CORRECTIONS", str(INVENTED / "2018"))
-    found = era(tmp_path, PILEUP)
-    assert list(found.digests) == ["pileup.json"]
-    assert len(found.digests["pileup.json"]) == 64
-
-
 def test_a_file_of_the_network_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(INVENTED / "2018"))

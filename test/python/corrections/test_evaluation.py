@@ -17,10 +17,7 @@ from services.real import POG, plain
 
 INVENTED = ROOT / "examples" / "corrections"
 NAMES = (
-    "EGM/2022_Summer22/electronSS",
-    "EGM/2018_UL/photon",
-    "JME/2018_UL/jmar",
-    "JME/2022_Summer22/fatJet_jerc",
+    *("EGM/2022_Summer22/electronSS", "EGM/2018_UL/photon", "JME/2018_UL/jmar", "JME/2022_Summer22/fatJet_jerc"),
     "MUO/2018_UL/muon_Z",
 )
 FILES = [*sorted(INVENTED.glob("*/*.json")), *(POG / f"{name}.json.gz" for name in NAMES if POG.is_dir())]

@@ -132,24 +132,10 @@ def test_all_of_it_is_shown(tmp_path: Path) -> None:
     found = inspect_file(write(tmp_path / "a.h5"))
     text = words(found)
     for said in (
-        "NanoML 0.1.0",
-        "my.selection:DiMuon",
-        "mass [cm]",
-        "infinite",
-        "71.00 %",
-        "71 % of Jet lost: only 2 per event are stored.",
-        "pt, f0, f1, f2,",
-        "and 5 more",
-        "as in the file",
-        "Dataset DY",
-        "6077 pb",
-        "59.8 /fb",
-        "50, 5 kept",
-        "50 by Runs/genEventSumw",
-        "Made from /store/mc/",
-        "1.root",
-        "two muons",
-        "10.00 %",
+        *("NanoML 0.1.0", "my.selection:DiMuon", "mass [cm]", "infinite", "71.00 %"),
+        *("71 % of Jet lost: only 2 per event are stored.", "pt, f0, f1, f2,", "and 5 more", "as in the file"),
+        *("Dataset DY", "6077 pb", "59.8 /fb", "50, 5 kept", "50 by Runs/genEventSumw", "Made from /store/mc/"),
+        *("1.root", "two muons", "10.00 %"),
     ):
         assert said in text
     assert "of Tau lost" not in text

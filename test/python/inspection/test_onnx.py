@@ -138,28 +138,14 @@ def test_all_of_it_is_shown(tmp_path: Path) -> None:
     path = write(tmp_path / "model.onnx", metadata())
     text = words(inspect_file(path))
     for said in (
-        "trilepton",
-        "signal, WZ",
-        "2, one per fold",
-        "CMSSW_14_0_X (ONNX Runtime 1.14.1 or newer)",
+        *("trilepton", "signal, WZ", "2, one per fold", "CMSSW_14_0_X (ONNX Runtime 1.14.1 or newer)"),
         "opset 15, IR 8, ai.onnx.ml 2, written by test 1",
         file_hash(path),
-        "belongs to this file",
-        "every event, as branches trilepton_signal and so on",
-        "What it reads of each event",
-        "gives the scores of all 2 reference events",
-        f"selection {SELECTION}",
-        "NanoAOD branch",
-        "events, 2, 2",
-        "2025-11-24T15:00:00+00:00",
-        "nanoml 0.1.0, torch 2.13.0",
+        *("belongs to this file", "every event, as branches trilepton_signal and so on", "What it reads of each event"),
+        *("gives the scores of all 2 reference events", f"selection {SELECTION}", "NanoAOD branch", "events, 2, 2"),
+        *("2025-11-24T15:00:00+00:00", "nanoml 0.1.0, torch 2.13.0"),
         "settings model: mlp, options: {hidden: [64, 64]}, epochs: 3 metrics",  # no defaults, in YAML's words
-        "auc 0.9123",
-        "ff00",
-        "3 events [have] NaN",
-        "0.05464 pb",
-        "4,000",
-        "1,100",
+        *("auc 0.9123", "ff00", "3 events [have] NaN", "0.05464 pb", "4,000", "1,100"),
     ):
         assert said in text
 
@@ -202,13 +188,9 @@ def test_collections_are_shown(linear_model: Callable[..., Path]) -> None:
     ]
     text = words(found)
     for said in (
-        "What it reads of each event",
-        "up to 4 objects of Jet, the largest Jet_btag first",
-        "up to 2 objects of Muon, in the file's order",
-        "mass, trained at 600, 1000",
-        "parameter: you give it",
-        "N, Jets, 1",
-        "gives the scores of all 2 reference events",
+        *("What it reads of each event", "up to 4 objects of Jet, the largest Jet_btag first"),
+        *("up to 2 objects of Muon, in the file's order", "mass, trained at 600, 1000", "parameter: you give it"),
+        *("N, Jets, 1", "gives the scores of all 2 reference events"),
     ):
         assert said in text
 

@@ -135,15 +135,8 @@ def test_a_skim_tells_where_it_comes_from(tmp_path: Path) -> None:
     assert [step["weights_of_all"] for step in flow] == [1, 0.75, 0, 0]
     text = printed(found)
     for said in (
-        "skim, simulation, TTree",
-        "20 by Runs/genEventSumw",
-        "root://x//store/d/0.root",
-        "my.selection:DiMuon",
-        "Meta (TTree)",
-        "distance [cm]",
-        "two [muons]",
-        "60.00 %",
-        "75.00 %",
+        *("skim, simulation, TTree", "20 by Runs/genEventSumw", "root://x//store/d/0.root", "my.selection:DiMuon"),
+        *("Meta (TTree)", "distance [cm]", "two [muons]", "60.00 %", "75.00 %"),
     ):
         assert said in text
 

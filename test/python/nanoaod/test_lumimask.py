@@ -89,16 +89,6 @@ def test_ranges_of_a_json_are_merged(content: dict[int, list[list[int]]]) -> Non
     assert LumiMask.from_dict(json.loads(mask.to_json()), "a.json") == mask
 
 
-@given(st.lists(st.tuples(st.sampled_from(RUNS), st.sampled_from(BLOCKS)), max_size=50), st.integers(1, 7))
-def test_chunks_make_the_same_set(events: list[tuple[int, int]], length: int) -> None:
-    columns = np.array(events, np.uint32).reshape(-1, 2)
-    total = LumiMask()
-    for start in range(0, len(events), length):
-        run, block = columns[start : start + length].T
-        total |= LumiMask.of(run, block)
-    assert total == mask_of(set(events))
-
-
 def test_whole_runs_are_ranges_not_lists() -> None:
     everything = LumiMask.from_dict({"1": [[0, 2**32 - 1]], "2": [[0, 2**32 - 1]], "4": [[1, 2**32 - 1]]}, "a.json")
     assert len(everything) == 3 * 2**32 - 1

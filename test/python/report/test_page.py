@@ -186,11 +186,7 @@ def test_wide_tables_break_lists_or_show_that_they_go_on() -> None:
 
 def test_formulae_of_labels_as_plain_text() -> None:
     labels = (
-        r"$Z\gamma$ & $t\bar{t}$",
-        r"$W^{\pm}\to\ell\,\nu$",
-        r"$\mathrm{t\overline{t}}Z$",
-        "5 $ or a_b",
-        "$W'(600)$",
+        *(r"$Z\gamma$ & $t\bar{t}$", r"$W^{\pm}\to\ell\,\nu$", r"$\mathrm{t\overline{t}}Z$", "5 $ or a_b", "$W'(600)$"),
     )
     plain = ["Z\u03b3 & tt\u0304", "W±→\u2113\u03bd", "tt\u0304Z", "5 $ or a_b", "W'(600)"]
     assert [without_tex(it) for it in labels] == plain

@@ -37,13 +37,9 @@ def test_lines_are_broken_between_words_and_what_follows_is_indented() -> None:
     "piece",
     [
         LONG,
-        "nanoml resubmit --max-missing-files 1%",
-        "nanoml submit skim --on crab",
-        "cd 'my analysis' && nanoml run analysis.yaml",
-        "`nanoml run analysis.yaml --from train`",
-        "pip install -e .[train]",
-        "export X509_USER_PROXY=~/.globus/x509up_u1000",
-        '"blind: {regions: [SR, CR]}"',
+        *("nanoml resubmit --max-missing-files 1%", "nanoml submit skim --on crab"),
+        *("cd 'my analysis' && nanoml run analysis.yaml", "`nanoml run analysis.yaml --from train`"),
+        *("pip install -e .[train]", "export X509_USER_PROXY=~/.globus/x509up_u1000", '"blind: {regions: [SR, CR]}"'),
         "nanoml datasets '/DYJets*/* NANO'",
     ],
 )

@@ -136,11 +136,7 @@ def test_one_page_says_where_an_analysis_stands(config: Config) -> None:
     assert "/store/gone.root (no such file)" in page
     assert "<p>Trained with torch 2.3.</p>" in page
     assert rows(page)["skim"] == [
-        "<code>nanoml skim search.yaml</code>",
-        "3",
-        "2026-05-04 10:00:00",
-        "here",
-        "NanoML 0.1.0",
+        *("<code>nanoml skim search.yaml</code>", "3", "2026-05-04 10:00:00", "here", "NanoML 0.1.0")
     ]
 
 
