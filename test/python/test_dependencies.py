@@ -84,9 +84,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_a_kernel_knows_nothing_of_the_shell(kernel: tuple[str, ...]) -> None:
     behind = {name.removeprefix("MLTools.NanoML.") for name in files_behind(*kernel)}
     assert not {name for name in behind if name.partition(".")[0] in SHELL}
-    assert not {
-        name for name in behind if "crab" in name or name.startswith(("data_processing.datasets", "rootio.remote"))
-    }
+    assert not {it for it in behind if "crab" in it or it.startswith(("data_processing.datasets", "rootio.remote"))}
 
 
 # of two parts; how the others are found is the same

@@ -85,9 +85,7 @@ class Event:
     def getByLabel(self, label: tuple[str, str, str], handle: Any) -> None:  # noqa: N802
         module, _, process = label
         self.asked.append(module)
-        found = [
-            product for (name, where), product in self.products.items() if name == module and process in ("", where)
-        ]
+        found = [it for (name, where), it in self.products.items() if name == module and process in ("", where)]
         handle.found = found[-1][1] if found and found[-1][0] == handle.kind else None
 
 

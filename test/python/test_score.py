@@ -20,13 +20,13 @@ from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Discriminant, Model
 from MLTools.NanoML.nanoaod.folds import fold_of
-from MLTools.NanoML.nanoaod.provenance import Provenance, ScoredBy
+from MLTools.NanoML.nanoaod.provenance import ScoredBy
 from MLTools.NanoML.nanoaodtools import postproc_module
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.score import score
 from MLTools.NanoML.selection import Column, Selection
 from MLTools.NanoML.trilepton import Trilepton, trilepton
-from services.nanoaodtools import Plain, loop, needs_nanoaodtools
+from services.nanoaodtools import Plain, loop, needs_nanoaodtools, record
 
 PASSES = 263  # of 1000 events
 
@@ -220,13 +220,6 @@ def command(tmp_path: Path) -> Command:
         return tmp_path / f"{path.stem}_{'Friend' if '--friend' in options else 'Skim'}.root"
 
     return run
-
-
-def record(path: Path, tree: str = "Events") -> Provenance:
-    with RootFile(path, tree) as file:
-        found = Provenance.of(file)
-    assert found is not None
-    return found
 
 
 TRILEPTON, SCORE = ("-I", "MLTools.NanoML.trilepton", "trilepton"), ("-I", "MLTools.NanoML.score")

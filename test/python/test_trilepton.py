@@ -34,9 +34,7 @@ def test_counts_of_the_reference_analysis(sample: Path) -> None:
 def test_columns_agree_with_an_event_loop(sample: Path) -> None:
     selected, arrays = select(sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root")
     plain = {name: array.tolist() for name, array in arrays.items()}
-    expected = {
-        entry: row for entry in range(1000) if (row := by_hand({name: values[entry] for name, values in plain.items()}))
-    }
+    expected = {n: row for n in range(1000) if (row := by_hand({name: values[n] for name, values in plain.items()}))}
     assert selected.rows.tolist() == list(expected)
     for column, values in selected.columns.items():
         assert values == pytest.approx([row[column] for row in expected.values()], rel=2e-6, abs=2e-6), column

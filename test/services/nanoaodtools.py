@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 import pytest
 
+from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.nanoaodtools.source import input_tree
 from MLTools.NanoML.rootio.rootfile import RootFile
 
@@ -45,6 +46,15 @@ Postprocess = Callable[..., Path]
 
 MISSING = [name for name in ("ROOT", _OUTPUT) if not is_there(name)]
 needs_nanoaodtools = pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)}")
+
+
+def record(path: Path, tree: str = "Events") -> Provenance:
+    """What a file says of itself, which it does not contradict."""
+    with RootFile(path, tree) as file:
+        found = Provenance.of(file)
+        assert found is not None
+        assert found.contradiction(file) is None
+    return found
 
 
 class Tree:

@@ -201,9 +201,7 @@ def test_a_skim_from_submission_to_outputs(crab: Crab, analysis: Make) -> None:
     datasets = yaml.safe_load("\n".join(["  datasets:", *lines[1:]]))["datasets"]
     assert list(datasets) == ["WZ", "ZG"]
     listed = (path.parent / datasets["WZ"]["files"]).read_text().splitlines()
-    assert listed == [
-        f"/store/user/somebody/crab_ana-1_WZ/240501_120000/0000/nano_{number}.root" for number in (1, 2, 10)
-    ]
+    assert listed == [f"/store/user/somebody/crab_ana-1_WZ/240501_120000/0000/nano_{n}.root" for n in (1, 2, 10)]
     before = len((crab.path / "calls.jsonl").read_text().splitlines())
     assert run("status", path) == text  # of what is done, CRAB is not asked again
     assert len((crab.path / "calls.jsonl").read_text().splitlines()) == before

@@ -29,10 +29,7 @@ FILES = [f"root://a//{number}.root" for number in range(10)]
 
 
 def tasks(stage: str = "skim", files: Any = FILES) -> list[Task]:
-    return [
-        Task(stage, f"WZ/{number}", (file,), (Path(f"{number}.out"),), {}, "", dict)
-        for number, file in enumerate(files)
-    ]
+    return [Task(stage, f"WZ/{n}", (file,), (Path(f"{n}.out"),), {}, "", dict) for n, file in enumerate(files)]
 
 
 def groups(grouping: Grouping, stage: str = "skim", **changes: Any) -> list[JobGroup]:

@@ -114,9 +114,7 @@ def test_variables_that_code_reads_are_the_submitters(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: dict[str, str]
 ) -> None:
     (tmp_path / "reads.py").write_text(READING)
-    there = {
-        name: digest_of(name, state_of(name, value)) for name, value in {"MY_TABLES": "v1", "MY_TOKEN": "a"}.items()
-    }
+    there = {name: digest_of(name, state_of(name, it)) for name, it in {"MY_TABLES": "v1", "MY_TOKEN": "a"}.items()}
     for name in ("MY_TABLES", "MY_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     for name, value in here.items():

@@ -60,11 +60,9 @@ def test_jets_have_the_scale_factors_of_their_flavour(case: str, tmp_path: Path)
     # two working points together, each jet by itself
     efficiencies = {"L": np.full(len(discriminant), 0.8), "M": np.full(len(discriminant), 0.5)}
     weight, scale = b_tags.weight(jets, efficiencies), {point: b_tags.scale(jets, point).nominal for point in "LM"}
-    for place, value in enumerate(discriminant):
+    for place, it in enumerate(discriminant):
         loose, medium = scale["L"][place] * 0.8, scale["M"][place] * 0.5
-        expected = (
-            medium / 0.5 if value > cuts["M"] else (loose - medium) / 0.3 if value > cuts["L"] else (1 - loose) / 0.2
-        )
+        expected = medium / 0.5 if it > cuts["M"] else (loose - medium) / 0.3 if it > cuts["L"] else (1 - loose) / 0.2
         assert np.isclose(weight.nominal[place], expected, rtol=1e-7)
     ragged = b_tags.weight(
         events.Jet, efficiencies={point: ak.unflatten(it, jets.counts) for point, it in efficiencies.items()}

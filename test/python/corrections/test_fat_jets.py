@@ -96,10 +96,7 @@ def test_jets_are_those_of_one_after_the_other_under_every_shift(year: str, file
         expected[f"jer {way}"] = smeared, mass * smeared / pt
         expected[f"jesFlavorQCD {way}"] = scaled, mass * scaled / pt
         expected[f"jms {way}"] = pt, mass * (0.98 + 0.01 * sign) / 0.98
-        expected[f"jmr {way}"] = (
-            pt,
-            np.array([one.soft_drop(place, 0.98, 1.2 if sign > 0 else 0.9) for place in places]),
-        )
+        expected[f"jmr {way}"] = (pt, np.array([one.soft_drop(p, 0.98, 1.2 if sign > 0 else 0.9) for p in places]))
     for name, (of_pt, of_mass) in expected.items():
         found = (fat_jets.shifted(nominal, corrections, *name.split()) if name else nominal).flat("FatJet")
         assert np.allclose(found.pt, of_pt, rtol=1e-7), name

@@ -82,9 +82,7 @@ def test_each_limit_of_the_official_definition(lepton_veto: bool) -> None:
     rows += [(eta, {name: value}, True) for ends, name, value in FREE for eta in ends]
     one, two = {"chMultiplicity": 1, "neMultiplicity": 0}, {"chMultiplicity": 1, "neMultiplicity": 1}
     rows += [(eta, it, it == two) for eta in (0.0, -2.6) for it in (one, two)]  # constituents of central jets
-    columns = {
-        name: np.array([{**GOOD, "eta": eta, **change}[name] for eta, change, _ in rows]) for name in (*GOOD, "eta")
-    }
+    columns = {name: np.array([{**GOOD, "eta": eta, **more}[name] for eta, more, _ in rows]) for name in (*GOOD, "eta")}
     jets = Flat(columns, np.array([0, len(rows)]))
     expected = [passed for *_, passed in rows]
     assert jet_id.passes(jets, lepton_veto=lepton_veto).tolist() == expected

@@ -50,12 +50,9 @@ def test_each_member_is_where_it_belongs(lha_id: int, zero: bool, with_alpha_s: 
         return
     assert found.alpha_s is not None
     low, high = found.alpha_s
-    for direction, member, distance in (
-        ("down", found.members + 1, 0.118 - low),
-        ("up", found.members + 2, high - 0.118),
-    ):
+    for way, member, distance in (("down", found.members + 1, 0.118 - low), ("up", found.members + 2, high - 0.118)):
         change = member / 1000 * 0.0015 / distance
-        assert alpha_s(lists, lha_id)[direction][:2].tolist() == pytest.approx([1 + change, 1])
+        assert alpha_s(lists, lha_id)[way][:2].tolist() == pytest.approx([1 + change, 1])
 
 
 @settings(max_examples=30, deadline=None)

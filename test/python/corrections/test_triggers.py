@@ -65,10 +65,7 @@ def summed(kinds: list[Leptons], event: int, is_data: bool, variation: str, is_m
 def test_the_weight_is_the_sum_over_all_that_may_fire(names: tuple[str, ...], is_mixed: bool) -> None:
     random = np.random.default_rng(7)
     kinds = [drawn(random.integers(0, 4, 10), seed) for seed in (1, 2)]
-    given = [
-        Leptons({n: kind.data[n] for n in names}, {n: kind.simulation[n] for n in names}, kind.objects)
-        for kind in kinds
-    ]
+    given = [Leptons({n: k.data[n] for n in names}, {n: k.simulation[n] for n in names}, k.objects) for k in kinds]
     found = weight(*given, is_mixed=is_mixed)
     for event, variation in itertools.product(range(10), ("nominal", "up")):
         in_data, expected = (summed(kinds, event, is_data, variation, is_mixed, names) for is_data in (True, False))

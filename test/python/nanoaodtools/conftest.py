@@ -8,6 +8,12 @@ import pytest
 from services.nanoaodtools import Postprocess, postprocessor
 
 
+@pytest.fixture(scope="session")
+def source(sample: Path) -> Path:
+    """A file of a thousand events."""
+    return sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
+
+
 @pytest.fixture
 def postprocess(tmp_path: Path) -> Postprocess:
     """Runs nanoAOD-tools on a file (with friends after commas); returns the output."""

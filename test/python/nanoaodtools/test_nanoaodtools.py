@@ -30,15 +30,20 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Selected, Selection, load_selection
 from MLTools.NanoML.trilepton import Trilepton
 from services.nanoaod import CERTIFIED, FILES
-from services.nanoaodtools import Event, Making, Plain, Postprocess, Tree, loop, needs_nanoaodtools, postprocessor
+from services.nanoaodtools import (
+    Event,
+    Making,
+    Plain,
+    Postprocess,
+    Tree,
+    loop,
+    needs_nanoaodtools,
+    postprocessor,
+    record,
+)
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
 PASSES = 263  # of 1000 events
-
-
-@pytest.fixture
-def source(sample: Path) -> Path:
-    return sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
 
 
 def in_one_go(selection: Selection, path: Path) -> Selected:
@@ -382,14 +387,6 @@ def muons_module(met: str) -> Making:
 def arrays(path: Path, names: Iterable[str], tree: str = "Events") -> dict[str, Any]:
     with uproot.open(path) as file:
         return {name: np.asarray(file[tree][name].array()) for name in names}
-
-
-def record(path: Path) -> Provenance:
-    with RootFile(path) as file:
-        found = Provenance.of(file)
-        assert found is not None
-        assert found.accounting.selected == file.entries
-        return found
 
 
 def flow(path: Path) -> list[tuple[str, int]]:

@@ -12,21 +12,24 @@ from typing import Any, Optional
 import awkward as ak
 import numpy as np
 import pytest
+import uproot
 
+from data_processing.skim.plan import SkimJob
+from data_processing.skim.skim import skim_file
 from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, WeightSums
-from MLTools.NanoML.nanoaod.provenance import Provenance, ScoredBy
+from MLTools.NanoML.nanoaod.provenance import ScoredBy
 from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.branches import Scoring
 from MLTools.NanoML.nanoaodtools.evaluation import Evaluation
 from MLTools.NanoML.nanoaodtools.record import counted
 from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.selection import Column, Cutflow, Events, Selection, Weight
+from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, Events, Selection, Weight
 from services.arrays import same
-from services.nanoaodtools import Event, Making, Postprocess, Tree, loop
+from services.nanoaodtools import Event, Making, Postprocess, Tree, loop, record
 from services.shifted_jets import DATASET, ShiftedJets
 
 plan = pytest.importorskip("data_processing.skim.plan", reason="needs the columnar skim")
@@ -53,11 +56,6 @@ class Even(ShiftedJets):
 
 
 @pytest.fixture(scope="module")
-def source(sample: Path) -> Path:
-    return sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
-
-
-@pytest.fixture(scope="module")
 def numbers(source: Path) -> list[int]:
     """The number of each event."""
     with RootFile(source) as file:
@@ -79,14 +77,6 @@ def skim(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[...
         return output
 
     return make
-
-
-def record(path: Path, tree: str = "Events") -> Provenance:
-    with RootFile(path, tree) as file:
-        found = Provenance.of(file)
-        assert found is not None
-        assert found.contradiction(file) is None
-    return found
 
 
 def accounting_in(path: Path) -> FileAccounting:
@@ -116,9 +106,7 @@ def sums(accounting: FileAccounting) -> list[list[Any]]:
 
 
 def _sums_of(sums: WeightSums) -> list[Any]:
-    return [
-        {place: pytest.approx(value) for place, value in each.items()} for each in (sums.without, *sums.sums.values())
-    ]
+    return [{place: pytest.approx(it) for place, it in each.items()} for each in (sums.without, *sums.sums.values())]
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -494,3 +482,92 @@ def test_a_column_of_the_file_is_overwritten(source: Path, postprocess: Postproc
         read(postprocess(wrong, PostprocModule(SELECTION))),
         read(postprocess(source, PostprocModule(SELECTION), postfix="_right")),
     )
+
+
+class HardMuons(Selection):
+    """Muons above 30 GeV, of which a shift of their scale changes the number."""
+
+    branches = ("Muon_pt", "Muon_eta", "Muon_charge")
+    columns = {"nMany": Column("i4", "number of muons")}
+    collections = {
+        "Hard": {
+            "pt": Column("f4", "transverse momentum [GeV]"),
+            "charge": Column("i4", "charge"),
+            "isCentral": Column("?", "in the barrel"),
+        }
+    }
+    shifts = {"scale": UP_DOWN}
+
+    def shift(self, events: Events, name: str, direction: str) -> Events:
+        """A large one."""
+        factor = {"up": 1.1, "down": 0.9}[direction]
+        return events.replaced(["Muon_pt"], lambda left: {"Muon_pt": left.flat("Muon").pt * factor})
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        """See the class."""
+        muons = events.flat("Muon")
+        hard = muons.keep(muons.pt > 30)
+        events, hard = cutflow.cut("a hard muon", hard.counts > 0, events, hard)
+        return events, {"nMany": hard.counts, "Hard": hard.with_columns(isCentral=abs(hard.eta) < 1.2)}
+
+
+@pytest.fixture
+def events_of_wz(sample: Path) -> Path:
+    return sample / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root"
+
+
+@pytest.fixture
+def lists_of_the_skim(events_of_wz: Path, tmp_path: Path) -> dict[str, list[Any]]:
+    """The columnar skim."""
+    spec = f"{__file__}:HardMuons"
+    skim_file(SkimJob(str(events_of_wz), tmp_path / "columnar.root", spec, keep=("MET_pt",)))
+    with uproot.open(tmp_path / "columnar.root") as file:
+        arrays = file["Events"].arrays()
+    made = HardMuons().made
+    names = {name: name if name in arrays.fields else made.nominal[name] for name in made.described}
+    assert names["Hard_scaleUp_pt"] == "Hard_scaleUp_pt"
+    return {name: arrays[actual].to_list() for name, actual in names.items()}
+
+
+def test_an_event_loop_has_the_lists_of_the_columnar_skim(
+    events_of_wz: Path, lists_of_the_skim: dict[str, list[Any]]
+) -> None:
+    rows = [row for _, row in loop([PostprocModule(HardMuons(), 171)], events_of_wz)]
+    for name, values in lists_of_the_skim.items():
+        assert [row[name] for row in rows] == values, name
+
+
+def test_nanoaod_tools_writes_the_lists(
+    events_of_wz: Path, lists_of_the_skim: dict[str, list[Any]], postprocess: Postprocess
+) -> None:
+    output = postprocess(events_of_wz, PostprocModule(HardMuons()))
+    with uproot.open(output) as file:
+        arrays = file["Events"].arrays([*lists_of_the_skim, "nHard", "nHard_scaleUp"])
+    for name, values in lists_of_the_skim.items():
+        assert arrays[name].to_list() == values, name
+    assert arrays["nHard"].to_list() == [len(each) for each in lists_of_the_skim["Hard_pt"]]
+    assert arrays["nHard_scaleUp"].to_list() == [len(each) for each in lists_of_the_skim["Hard_scaleUp_pt"]]
+
+
+def test_a_model_reads_the_lists_of_a_selection_before_it(
+    events_of_wz: Path, linear_model: Callable[..., Path]
+) -> None:
+    objects = {"Hard": (["pt", "charge"], 2, "-pt")}
+    model = linear_model(["nMany"], ["Hard_pt", "Hard_charge", "nMany"], objects, targets=("a", "b", "c"))
+    rows = loop([PostprocModule(HardMuons(), 300), PostprocModule(Scoring(model), 171)], events_of_wz)
+    assert len(rows) > 100
+    for _, row in rows:
+        for shift in ("", "_scaleUp", "_scaleDown"):
+            hardest = sorted(row[f"Hard{shift}_pt"], reverse=True)[:2]
+            assert row[f"linear_a{shift}"] == pytest.approx(row[f"nMany{shift}"] + sum(hardest), rel=1e-6)
+
+
+def test_an_event_without_objects_has_empty_lists(events_of_wz: Path) -> None:
+    class All(HardMuons):
+        def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+            muons = events.Muon[events.Muon.pt > 30]
+            hard = {"pt": muons.pt, "charge": muons.charge, "isCentral": abs(muons.eta) < 1.2}
+            return events, {"nMany": ak.num(muons), "Hard": hard}
+
+    rows = [row for _, row in loop([PostprocModule(All())], events_of_wz)]
+    assert any(row["Hard_pt"] == [] and row["nMany"] == 0 for row in rows)

@@ -99,9 +99,7 @@ def test_branches_of_one_counter_share_their_lists(sample: Path, start: int, sto
         wanted = file["Events"].arrays(names, entry_start=start, entry_stop=stop, how=dict)
         branches = {name: PlainBranch.of(file["Events"][name]) for name in names}
         known: dict[str, Begins] = {}
-        found: dict[str, Any] = {
-            name: branch.read(take, start, stop, known) for name, branch in branches.items() if branch
-        }
+        found: dict[str, Any] = {name: it.read(take, start, stop, known) for name, it in branches.items() if it}
         assert list(known) == ["nMuon", "nElectron"]
         assert found["Muon_pt"].offsets is found["Muon_charge"].offsets
         for name in names:

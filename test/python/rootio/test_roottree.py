@@ -57,9 +57,7 @@ def uproot_too() -> Iterator[tuple[list[Header], list[Header]]]:
 
 @st.composite
 def trees(draw: st.DrawFn) -> dict[str, Branch]:
-    texts = st.one_of(
-        st.text("µ abc[]/", max_size=9), st.sampled_from([length * "x" for length in (253, 254, 255, 256, 700)])
-    )
+    texts = st.one_of(st.text("µ abc[]/", max_size=9), st.sampled_from([n * "x" for n in (253, 254, 255, 256, 700)]))
     branches = {}
     for number in range(draw(st.integers(1, 8))):
         kind = draw(st.sampled_from(["flat", "fixed", "jagged"]))

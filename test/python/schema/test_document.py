@@ -31,10 +31,7 @@ def message(text: str) -> str:
 @pytest.mark.parametrize(
     "words",
     [
-        {
-            word: word
-            for word in ("no", "Off", "y", "yes", "2018-01-01", "12:30", "_1", "nan", "<<", "1.2.3", "MET_*", "-pt")
-        },
+        {it: it for it in ("no", "Off", "y", "yes", "2018-01-01", "12:30", "_1", "nan", "<<", "1.2.3", "MET_*", "-pt")},
         {"root://host//store/a.root": "root://host//store/a.root", "'5'": "5", "!!str 5": "5"},
         {"true": True, "False": False, "~": None, "null": None, "": None},
         {"5": 5, "-5": -5, "017": 17, "0x1f": 31, "0o17": 15, "1_000": 1000},

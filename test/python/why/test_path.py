@@ -110,10 +110,7 @@ def test_errors_are_those_of_the_events_that_differ(tmp_path: Path) -> None:
         place = (group, (score * SCORE_BINS).astype(int))
         sides = np.repeat([0, 1], 10_000)
         return np.stack(
-            [
-                np.histogram2d(*(it[kept & (sides == side)] for it in place), [range(21), range(51)])[0]
-                for side in (0, 1)
-            ]
+            [np.histogram2d(*(it[kept & (sides == n)] for it in place), [range(21), range(51)])[0] for n in (0, 1)]
         )
 
     every = np.ones(20_000, bool)

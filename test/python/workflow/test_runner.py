@@ -193,9 +193,7 @@ def test_many_tasks_in_one_process_have_one_bar(inputs: Path, capsys: pytest.Cap
         (inputs / f"in{number}").write_text("more")
     run(plan([stage(inputs, "few", "in", range(4)), stage(inputs, "many", "in", range(25))], inputs), inputs)
     lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(" in ")[0] for line in lines if " in " in line and "copied" not in line] == [
-        "many: 25 files"
-    ]
+    assert [it.partition(" in ")[0] for it in lines if " in " in it and "copied" not in it] == ["many: 25 files"]
 
 
 HOLD = """

@@ -59,9 +59,7 @@ class Corrected(Analysis):
             datasets[name] = {"files": file, "era": era, "class": name, "cross_section": 0.1}
         self.content = {
             "workdir": str(place / "results"),
-            "eras": {
-                era: {"luminosity": value, "corrections": f"corrections/{era}.yaml"} for era, value in ERAS.items()
-            },
+            "eras": {era: {"luminosity": fb, "corrections": f"corrections/{era}.yaml"} for era, fb in ERAS.items()},
             "datasets": datasets,
             "regions": {"SR": "nBJet == 0 && missing > 30", "CR_b": "nBJet > 0"},
             "skim": {"selection": "corrected.py:Corrected", "workers": 1},

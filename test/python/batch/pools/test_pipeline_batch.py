@@ -32,14 +32,12 @@ def runs(
     """Both at the same time."""
     content = yaml.safe_load((EXAMPLE / "trilepton.yaml").read_text())
     train = {**content["train"], "epochs": 2, "folds": 3}
-    sections = {"convert": content["convert"], "train": train, "export": content["export"]}
     batch = {"stages": {name: {"time": "30min"} for name in ("train", "tune")}}
+    sections = {"convert": content["convert"], "train": train, "export": content["export"], "batch": batch}
     made = {}
     for system, service in {"local": {}, "condor": condor_pool.environment}.items():
         environment = {**xrootd.environment, **service}
-        made[system] = Analysis(
-            tmp_path_factory.mktemp(system), environment, system, xrootd.url, batch=batch, **sections
-        )
+        made[system] = Analysis(tmp_path_factory.mktemp(system), environment, system, xrootd.url, **sections)
     said, _ = made["condor"].begin("submit", "pipeline", "analysis.yaml", "--on", "condor").communicate(timeout=300)
     assert "12 jobs on condor" in said
     local, _ = made["local"].begin("run", "analysis.yaml").communicate(timeout=300)

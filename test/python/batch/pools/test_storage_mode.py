@@ -93,11 +93,7 @@ def analysis(tmp_path: Path, place: Path, storage: Storage, sample: Path) -> Mak
                     "class": "signal",
                     "cross_section": 0.0921,
                 },
-                "WZTo3LNu_Pt100": {
-                    "files": str(place / "WZTo3LNu_Pt100" / "*.root"),
-                    "class": "WZ",
-                    "cross_section": 0.0546,
-                },
+                "WZTo3LNu_Pt100": {"files": f"{place}/WZTo3LNu_Pt100/*.root", "class": "WZ", "cross_section": 0.0546},
             },
             "skim": {"selection": "mine.py:Mine", "keep": ["MET_pt"], "workers": 1, **skim},
             "convert": {"features": ["ZCand_mass", "MET_pt", "WCand_mT"]},
@@ -340,9 +336,7 @@ def test_jobs_of_slurm_run_in_the_container(analysis: Make, place: Path, slurm: 
     (programs / "apptainer").chmod(0o755)
     path = analysis({"environment": "container", "image": "image.sif", "python": sys.executable, "site": "shared"})
     skim_on("slurm", path, {**slurm.environment, "PATH": f"{programs}:{os.environ['PATH']}"})
-    assert sorted(said.read_text().splitlines()) == [
-        f"exec image.sif bash job.sh skim-{number:04d} 1" for number in range(2)
-    ]
+    assert sorted(said.read_text().splitlines()) == [f"exec image.sif bash job.sh skim-{n:04d} 1" for n in range(2)]
     assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
 
 

@@ -167,8 +167,6 @@ def test_many_files_are_looked_up(place: tuple[str, Path], tmp_path: Path, monke
         remote.copy(local(tmp_path, number), f"{url}/store/mc/{number}")  # never changes
     names = [f"{url}/store/{number}" for number in range(4)]
     nowhere = f"root://127.0.0.1:1/{names[0].rpartition('//')[2]}"
-    found = remote.stat_all(
-        [*names, *(f"{url}/store/mc/{number}" for number in range(3)), nowhere, "/a", "https://a/b"]
-    )
+    found = remote.stat_all([*names, *(f"{url}/store/mc/{n}" for n in range(3)), nowhere, "/a", "https://a/b"])
     assert {name: it.size for name, it in found.items()} == {name: size for size, name in enumerate(names[:3])}
     assert found[names[0]] == remote.stat(names[0])
