@@ -119,11 +119,7 @@ def edm(arrays: Any, entry: int, make: Make) -> Event:
     }
     for name in arrays.fields:
         collection, _, column = name.partition("_")
-        label = (
-            "muonMVATable"
-            if name == "Muon_charge"
-            else {"MET": "metTable"}.get(collection, f"{collection.lower()}Table")
-        )
+        label = "muonMVATable" if name == "Muon_charge" else f"{collection.lower()}Table"
         if label in parts and column:
             parts[label][2][column] = np.atleast_1d(np.asarray(arrays[name][entry]))
     products = {}
@@ -175,14 +171,8 @@ def test_trigger_bits_numbers_and_other_names(arrays: Any, table: Make, linear_m
     reads = ["HLT_IsoMu24", "Flag_goodVertices", "L1_SingleMu22", "nMuon", "PFMET_pt"]
     entry = int(np.argmax([len(each) for each in arrays.Muon_pt]))
     event, met = edm(arrays, entry, table), float(arrays.MET_pt[entry])
-    menu = {
-        "HLT_Mu50_v3": False,
-        "HLT_IsoMu24_v13": True,
-        "HLT_vx": True,
-        "HLT_v": True,
-        "Flag_v2": True,
-        "L1_Mu_v3": True,
-    }
+    fired = ("HLT_IsoMu24_v13", "HLT_vx", "HLT_v", "Flag_v2", "L1_Mu_v3")
+    menu = {"HLT_Mu50_v3": False, **dict.fromkeys(fired, True)}
     reads += ["HLT_vx", "HLT_v", "Flag_v2", "L1_Mu"]  # versions are numbers, of HLT and L1
     here = FWLiteModel(linear_model(reads))
     event.names = list(menu)

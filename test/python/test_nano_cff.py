@@ -18,22 +18,11 @@ from MLTools.NanoML.nano_cff import SERVICE, _description, _load_service, addSco
 
 FEATURES = Input("features", ("MET_pt", "nMuon", "mass"), ("f4", "u4", "f4"), None, ())
 JETS = ObjectInput("Jet", ("Jet_pt",), ("f4",), None, (), "Jet_mask", "Jet", 4, "-btag")
+OUTPUTS = ("probabilities", "fold_probabilities"), "classes", ("signal", "other")
+FORMAT, REFERENCE = ModelFormat(None, None, 15, 8), Reference({}, [])
+PARAMETER = Parameter("mass", (600.0,))
 DESCRIPTION = Description(
-    "my_model",
-    "event",
-    None,
-    FEATURES,
-    (JETS,),
-    ("probabilities", "fold_probabilities"),
-    "classes",
-    ("signal", "other"),
-    (),
-    2,
-    "",
-    Parameter("mass", (600.0,)),
-    ModelFormat(None, None, 15, 8),
-    {},
-    Reference({}, []),
+    "my_model", "event", None, FEATURES, (JETS,), *OUTPUTS, (), 2, "", PARAMETER, FORMAT, {}, REFERENCE
 )
 MODEL = "MLTools/NanoML/data/model.onnx"
 
@@ -144,19 +133,14 @@ def whole(twin: Path) -> Path:
 def test_a_model_with_its_selection_inside(whole: Path) -> None:
     module = addScore(process_of(True), MODEL).mymodelScoreTable
     assert [tag.value() for tag in module.tables] == ["metTable", "muonTable"]
-    assert [tag.value() for tag in module.triggers] == [
-        "TriggerResults::HLT",
-        "TriggerResults::PAT",
-        "TriggerResults::RECO",
-    ]
+    triggers = [f"TriggerResults::{process}" for process in ("HLT", "PAT", "RECO")]
+    assert [tag.value() for tag in module.triggers] == triggers
     assert (list(module.correctedTables), module.era.value(), module.meanOfFolds.value()) == ([], "", False)
     given = {"corrected": ["muonsCorrected"], "triggers": ["TriggerResults::HLT2"]}
     module = addScore(process_of(True), MODEL, era="2018", mean=True, precision=10, **given).mymodelScoreTable
     assert [tag.value() for tag in module.tables] == ["metTable"]
-    assert [tag.value() for tag in (*module.correctedTables, *module.triggers)] == [
-        "muonsCorrected",
-        "TriggerResults::HLT2",
-    ]
+    found = [tag.value() for tag in (*module.correctedTables, *module.triggers)]
+    assert found == ["muonsCorrected", "TriggerResults::HLT2"]
     assert (module.era.value(), module.meanOfFolds.value(), module.precision.value()) == ("2018", True, 10)
 
 

@@ -168,13 +168,8 @@ HELPER = "import functools\n@functools.lru_cache\ndef read(path):\n    return pa
 
 
 def test_what_user_code_keeps_counts_for_each_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in {
-        "keeps.py": KEEPING,
-        "helper_of_mine.py": HELPER,
-        "a.txt": "1",
-        "b.txt": "1",
-        "both.txt": "1",
-    }.items():
+    texts = dict.fromkeys(("a.txt", "b.txt", "both.txt"), "1")
+    for name, text in {"keeps.py": KEEPING, "helper_of_mine.py": HELPER, **texts}.items():
         (tmp_path / name).write_text(text)
     monkeypatch.setenv("MY_VERSION", "v1")
 

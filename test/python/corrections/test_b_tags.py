@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -46,12 +47,8 @@ def test_jets_have_the_scale_factors_of_their_flavour(case: str, tmp_path: Path)
     for name, keys in kinds.items():
         for place, flavour in enumerate(jets.hadronFlavour.tolist()):
             inputs = ("L", flavour, float(abs(jets.eta[place])), float(jets.pt[place]))
-            inside = inputs[2] < 2.5
-            expected = (
-                (light.evaluate(keys[1], *inputs) if flavour == 0 else heavy.evaluate(keys[0], *inputs))
-                if inside
-                else 1.0
-            )
+            one, key = (heavy, keys[0]) if flavour else (light, keys[1])
+            expected = one.evaluate(key, *inputs) if inputs[2] < 2.5 else 1.0
             assert np.isclose(found[name][place], expected, rtol=1e-7)
     cuts = {point: whole[f"{tagger}_wp_values"].evaluate(point) for point in "LM"}
     discriminant = getattr(jets, branch[4:])
@@ -64,9 +61,8 @@ def test_jets_have_the_scale_factors_of_their_flavour(case: str, tmp_path: Path)
         loose, medium = scale["L"][place] * 0.8, scale["M"][place] * 0.5
         expected = medium / 0.5 if it > cuts["M"] else (loose - medium) / 0.3 if it > cuts["L"] else (1 - loose) / 0.2
         assert np.isclose(weight.nominal[place], expected, rtol=1e-7)
-    ragged = b_tags.weight(
-        events.Jet, efficiencies={point: ak.unflatten(it, jets.counts) for point, it in efficiencies.items()}
-    )
+    lists = {point: ak.unflatten(it, jets.counts) for point, it in efficiencies.items()}
+    ragged = b_tags.weight(events.Jet, efficiencies=lists)
     assert np.allclose(ak.flatten(ragged["heavy_correlated_up"]), weight["heavy_correlated_up"])
 
 
@@ -74,20 +70,16 @@ def write_upart(path: Path) -> None:
     """A file as that of 2024: UParT, with scale factors of b jets alone."""
     inputs = {"systematic": "string", "working_point": "string", "flavor": "int", "abseta": "real", "pt": "real"}
     values = {"central": 0.95, "up": 1.0, "down": 0.9, "up_statistic": 0.96, "down_statistic": 0.94}
-    bins = {
-        key: invented.binning("abseta", (0.0, 2.5), [invented.binning("pt", (20.0, 600.0), [it])], "error")
-        for key, it in values.items()
-    }
-    data = invented.category(
-        "systematic",
-        {
-            key: invented.category("working_point", {"M": invented.category("flavor", {5: it})})
-            for key, it in bins.items()
-        },
-    )
-    cut = invented.correction(
-        "UParTAK4_wp_values", {"working_point": "string"}, invented.category("working_point", {"M": 0.1272})
-    )
+
+    def of_medium(value: Any) -> Any:
+        return invented.category("working_point", {"M": value})
+
+    def of_b_jets(value: float) -> Any:
+        bins = invented.binning("abseta", (0.0, 2.5), [invented.binning("pt", (20.0, 600.0), [value])], "error")
+        return of_medium(invented.category("flavor", {5: bins}))
+
+    data = invented.category("systematic", {key: of_b_jets(value) for key, value in values.items()})
+    cut = invented.correction("UParTAK4_wp_values", {"working_point": "string"}, of_medium(0.1272))
     invented.write(path, invented.correction("UParTAK4_kinfit", inputs, data), cut)
 
 

@@ -47,10 +47,8 @@ class OneByOne:
         """With all levels; smeared, if there is a key of the resolution."""
         jet, jer = self.jets, self.entry.jer
         eta, row = max(-5.19, min(5.19, float(jet.eta[place]))), jet.event[place]
-        raw, rho = (
-            float(jet.pt[place] * (1 - jet.rawFactor[place])),
-            float(np.asarray(self.events.fixedGridRhoFastjetAll)[row]),
-        )
+        raw = float(jet.pt[place] * (1 - jet.rawFactor[place]))
+        rho = float(np.asarray(self.events.fixedGridRhoFastjetAll)[row])
         levels = self.whole.compound[f"{campaign}_L1L2L3Res_AK8PFPuppi"]
         known = {"JetA": float(jet.area[place]), "JetEta": eta, "JetPt": raw, "Rho": rho}
         pt = raw * levels.evaluate(*(known[it.name] for it in levels.inputs))

@@ -76,13 +76,8 @@ def test_data_of_another_era_are_an_error(tmp_path: Path) -> None:
     write_run2(tmp_path / "met.json")
     entry = read(tmp_path, "file: met.json")
     for run, said in ((299000, "has nothing for run 299000. Correct"), (359571, "run is 359571")):
-        columns = {
-            "MET_pt": [50.0, 60.0],
-            "MET_phi": [1.0, 2.0],
-            "PV_npvs": [30, 20],
-            "PV_npvsGood": [30, 20],
-            "run": [315300, run],
-        }
+        columns = {"MET_pt": [50.0, 60.0], "MET_phi": [1.0, 2.0], "run": [315300, run]}
+        columns |= {name: [30, 20] for name in ("PV_npvs", "PV_npvsGood")}
         events = Events({name: np.array(values) for name, values in columns.items()}, {})
         with pytest.raises(NanoMLError, match=f"met.json: pt_metphicorr_pfmet_data:? {said}"):
             xy.corrected(events, entry, is_data=True)["MET_pt"]

@@ -24,6 +24,7 @@ onnx = pytest.importorskip("onnx")
 
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"
 KERNEL = np.array([[0.01, -0.02], [0.005, 0.0], [-0.03, 0.01]], "f4")
+BOOKS = {"entries": 4000, "selected": 1100, "sum_of_weights": 4000.0}
 EVENTS = np.array([[91.0, 60.0, 40.0], [88.5, 120.0, 300.0]], "f4")
 
 
@@ -58,7 +59,7 @@ def metadata() -> dict[str, Any]:
             "device": "cpu",
             "config": {
                 "model": "mlp",
-                "options": {"hidden": [64, 64]},
+                "options": {"hidden": [8]},
                 "regions": [],
                 "epochs": 3,
                 "ema": None,
@@ -66,12 +67,7 @@ def metadata() -> dict[str, Any]:
             },
             "data": {"sha256": "ff00", "files": ["a.h5"]},
             "datasets": [
-                {
-                    "name": "WZTo3LNu_Pt100",
-                    "class": "WZ",
-                    "cross_section": 0.05464,
-                    "books": {"entries": 4000, "selected": 1100, "sum_of_weights": 4000.0},
-                },
+                {"name": "WZTo3LNu_Pt100", "class": "WZ", "cross_section": 0.05464, "books": BOOKS},
                 {"name": "unknown"},
             ],
             "notes": ["3 events [have] NaN"],
@@ -144,7 +140,7 @@ def test_all_of_it_is_shown(tmp_path: Path) -> None:
         *("belongs to this file", "every event, as branches trilepton_signal and so on", "What it reads of each event"),
         *("gives the scores of all 2 reference events", f"selection {SELECTION}", "NanoAOD branch", "events, 2, 2"),
         *("2025-11-24T15:00:00+00:00", "nanoml 0.1.0, torch 2.13.0"),
-        "settings model: mlp, options: {hidden: [64, 64]}, epochs: 3 metrics",  # no defaults, in YAML's words
+        "settings model: mlp, options: {hidden: [8]}, epochs: 3 metrics",  # no defaults, in YAML's words
         *("auc 0.9123", "ff00", "3 events [have] NaN", "0.05464 pb", "4,000", "1,100"),
     ):
         assert said in text

@@ -30,16 +30,9 @@ from MLTools.NanoML.selection import Step
 def skim(first: int, stop: int, **changes: Any) -> Provenance:
     """The record of a range of entries of a file of ten events, of which the even ones are kept."""
     kept = (stop + 1) // 2 - (first + 1) // 2
-    accounting = FileAccounting(
-        "a.root",
-        stop - first,
-        kept,
-        25.0,
-        "Runs/genEventSumw",
-        False,
-        [Step("all", stop - first, float(stop - first)), Step("even", kept, float(kept))],
-        part=Part(first, 10, float(stop - first), 10.0),
-    )
+    read, part = stop - first, Part(first, 10, float(stop - first), 10.0)
+    steps = [Step("all", read, float(read)), Step("even", kept, float(kept))]
+    accounting = FileAccounting("a.root", read, kept, 25.0, "Runs/genEventSumw", False, steps, part=part)
     columns = {"x": MadeColumn("float32", "in GeV, or \u00b5m " * 200)}
     record = Provenance("skim", Accounting([accounting]), "a.py:A", columns, criteria=Criteria(cut="x > 1"))
     return replace(record, **changes)

@@ -129,16 +129,8 @@ def extend_by_uproot(tree: RootTree, file: Any, arrays: Mapping[str, Any]) -> No
     file.sink.set_file_length(tree._freesegments.fileheader.end)
 
 
-ODD = {
-    name: Branch(name, dtype, "flat", "", None, "")
-    for name, dtype in {
-        "b0": "bool",
-        "b1" + 260 * "n": "bool",
-        "b2": "bool",
-        "b3": "int64",
-        "b4" + 260 * "n": "int64",
-    }.items()
-}
+_ODD_TYPES = {"b0": "bool", "b1" + 260 * "n": "bool", "b2": "bool", "b3": "int64", "b4" + 260 * "n": "int64"}
+ODD = {name: Branch(name, dtype, "flat", "", None, "") for name, dtype in _ODD_TYPES.items()}
 """Their second baskets go into what was left free, all but some bytes."""
 
 

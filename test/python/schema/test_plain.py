@@ -26,11 +26,8 @@ class Event:
 
 
 EVENT = Event("signal", (Muon(20.5), Muon(10.0, -1)), {"a": [1.0, 2.0]}, "there")
-CONTENT: dict[str, Any] = {
-    "class": "signal",
-    "muons": [{"pt": 20.5}, {"pt": 10.0, "charge": -1}],
-    "sums": {"a": [1.0, 2.0]},
-}
+MUONS: list[Any] = [{"pt": 20.5}, {"pt": 10.0, "charge": -1}]
+CONTENT = {"class": "signal", "muons": MUONS, "sums": {"a": [1.0, 2.0]}}
 
 
 def test_what_is_plain_is_json_and_can_be_built_again() -> None:

@@ -64,20 +64,10 @@ def test_schema_is_one_and_explains() -> None:
     wheel = SCHEMA["properties"]["spare"]
     assert wheel["description"] == "A wheel."
     assert wheel["required"] == ["size"]
-    assert wheel["properties"]["size"] == {
-        "type": "number",
-        "description": "Diameter [cm].",
-        "exclusiveMinimum": 0,
-        "examples": [66],
-    }
-    assert SCHEMA["properties"]["gears"] == {
-        "type": ["array", "integer"],
-        "items": {"type": "integer", "minimum": 1},
-        "minimum": 1,
-        "minItems": 1,
-        "uniqueItems": True,
-        "default": [1],
-    }
+    size, gears = wheel["properties"]["size"], dict(SCHEMA["properties"]["gears"])
+    assert size == {"type": "number", "description": "Diameter [cm].", "exclusiveMinimum": 0, "examples": [66]}
+    assert (gears.pop("type"), gears.pop("items")) == (["array", "integer"], {"type": "integer", "minimum": 1})
+    assert gears == {"minimum": 1, "minItems": 1, "uniqueItems": True, "default": [1]}
     assert SCHEMA["properties"]["order"]["patternErrorMessage"] == "expected a field"
 
 

@@ -88,12 +88,8 @@ def analysis(tmp_path: Path, place: Path, storage: Storage, sample: Path) -> Mak
             "workdir": str(place / workdir),
             "luminosity": 59.8,
             "datasets": {
-                "WprimeToWZToLNuLL_M600": {
-                    "files": str(place / "WprimeToWZToLNuLL_M600" / "*.root"),
-                    "class": "signal",
-                    "cross_section": 0.0921,
-                },
-                "WZTo3LNu_Pt100": {"files": f"{place}/WZTo3LNu_Pt100/*.root", "class": "WZ", "cross_section": 0.0546},
+                name: {"files": f"{place}/{name}/*.root", "class": kind, "cross_section": 0.1}
+                for name, kind in {"WprimeToWZToLNuLL_M600": "signal", "WZTo3LNu_Pt100": "WZ"}.items()
             },
             "skim": {"selection": "mine.py:Mine", "keep": ["MET_pt"], "workers": 1, **skim},
             "convert": {"features": ["ZCand_mass", "MET_pt", "WCand_mT"]},

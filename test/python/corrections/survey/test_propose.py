@@ -78,35 +78,33 @@ def test_of_several_dates_that_of_the_link_holds_or_the_newest(tmp_path: Path) -
     assert warning.endswith("latest: what is in it changes: take a directory with a date, or a copy.")
 
 
-def damaged(folder: Path) -> None:
-    pileup("any", folder / "pu.json.gz")
-    (folder / "bad.json.gz").write_bytes((folder / "pu.json.gz").read_bytes()[:-30])
-
-
-def of_another_era(folder: Path) -> None:
-    pileup("any", folder / "pu.json.gz")
-    pileup("Collisions27_golden", folder / "wrong.json.gz")
-
-
-def unknown_input(folder: Path) -> None:
-    pileup("any", folder / "pu.json.gz", moonPhase="real")
-
-
-def two_of_the_same(folder: Path) -> None:
-    pileup("any", folder / "pu.json.gz")
-    pileup("other", folder / "more.json.gz")
-
-
 @pytest.mark.parametrize(
     ("make", "said", "count"),
     [
-        (damaged, r"bad.json.gz: cannot be read .* Fetch it again", 1),
-        (of_another_era, r"wrong.json.gz: is of 2027 \(Collisions27_golden\), not of 2028: move it to its era", 1),
-        (unknown_input, r"pu.json.gz: needs moonPhase, which NanoAOD does not have: compute it in the selection", 0),
-        (two_of_the_same, r"more.json.gz and .*pu.json.gz both have `pileup`: remove the # before", 0),
+        (
+            lambda folder: (folder / "bad.json.gz").write_bytes((folder / "pu.json.gz").read_bytes()[:-30]),
+            r"bad.json.gz: cannot be read .* Fetch it again",
+            1,
+        ),
+        (
+            lambda folder: pileup("Collisions27_golden", folder / "wrong.json.gz"),
+            r"wrong.json.gz: is of 2027 \(Collisions27_golden\), not of 2028: move it to its era",
+            1,
+        ),
+        (
+            lambda folder: pileup("any", folder / "pu.json.gz", moonPhase="real"),
+            r"pu.json.gz: needs moonPhase, which NanoAOD does not have: compute it in the selection",
+            0,
+        ),
+        (
+            lambda folder: pileup("other", folder / "more.json.gz"),
+            r"more.json.gz and .*pu.json.gz both have `pileup`: remove the # before",
+            0,
+        ),
     ],
 )
-def test_what_is_wrong_is_left_out(tmp_path: Path, make: Callable[[Path], None], said: str, count: int) -> None:
+def test_what_is_wrong_is_left_out(tmp_path: Path, make: Callable[[Path], object], said: str, count: int) -> None:
+    pileup("any", tmp_path / "LUM" / "2028_UL" / "pu.json.gz")
     make(tmp_path / "LUM" / "2028_UL")
     done = nanoml("corrections", "propose", "--era", "2028", "--directory", ".", "-o", "era.yaml", cwd=tmp_path)
     assert done.returncode == 1
