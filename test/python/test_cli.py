@@ -193,10 +193,8 @@ def test_names_from_files_cannot_control_a_terminal(tmp_path: Path) -> None:
 def test_files_are_named_as_they_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     others = f"/data{tmp_path}/a.root, root://x/{tmp_path}/a.root, {tmp_path}"
-    assert (
-        _from_here(f'{tmp_path}/a.yaml:3: "{tmp_path}/.nanoml/a.root", {others}')
-        == f'a.yaml:3: ".nanoml/a.root", {others}'
-    )
+    shown = _from_here(f'{tmp_path}/a.yaml:3: "{tmp_path}/.nanoml/a.root", {others}')
+    assert shown == f'a.yaml:3: ".nanoml/a.root", {others}'
 
 
 def test_a_mistake_in_a_task_leads_to_the_page_of_its_stage(sample: Path, tmp_path: Path) -> None:

@@ -237,9 +237,8 @@ def test_a_trigger_has_its_default_where_the_menu_lacks_it_alone(tmp_path: Path)
 def test_what_is_missing(arrays: Any, linear_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     event = edm(arrays, 0, FlatTable)
     where = ":".join(map(str, event.identifiers))
-    with pytest.raises(
-        NanoMLError, match=f"event {where} has no column ZCand_mass.* no file has the columns of a selection"
-    ):
+    said = f"event {where} has no column ZCand_mass.* no file has the columns of a selection"
+    with pytest.raises(NanoMLError, match=said):
         FWLiteModel(linear_model(["ZCand_mass"], ["ZCand_mass"])).scores(event)
     here = FWLiteModel(linear_model(["MET_pt"]))
     event.products["other", "NANO"] = event.products["metTable", "NANO"]

@@ -38,14 +38,8 @@ def test_a_wheel_knows_the_checkout_that_it_is_of(tmp_path: Path, monkeypatch: p
     assert installation.how_to_install("tune") == expected
 
 
-CONDA = {
-    "PyYAML": "pyyaml",
-    "Jinja2": "jinja2",
-    "xxhash": "python-xxhash",
-    "isal": "python-isal",
-    "torch": "pytorch",
-    "matplotlib": "matplotlib-base",
-}
+CONDA = {"PyYAML": "pyyaml", "Jinja2": "jinja2", "torch": "pytorch", "matplotlib": "matplotlib-base"}
+CONDA |= {"xxhash": "python-xxhash", "isal": "python-isal"}
 """Packages that have other names in conda-forge."""
 
 

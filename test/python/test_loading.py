@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,8 @@ from MLTools.NanoML.selection import load_selection
 def test_a_selection_is_found_in_a_module_and_in_a_file(tmp_path: Path) -> None:
     assert type(load_selection("MLTools.NanoML.trilepton:Trilepton")).__name__ == "Trilepton"
     (tmp_path / "helper_of_mine.py").write_text("CUT = 5\n")
-    (tmp_path / "mine.py").write_text(
-        textwrap.dedent("""
-        import helper_of_mine
-        from MLTools.NanoML.selection import Selection
-        class Mine(Selection):
-            cut = helper_of_mine.CUT
-        """)
-    )
+    imports = "import helper_of_mine\nfrom MLTools.NanoML.selection import Selection\n"
+    (tmp_path / "mine.py").write_text(f"{imports}class Mine(Selection):\n    cut = helper_of_mine.CUT\n")
     mine = load_selection("mine.py:Mine", tmp_path)
     assert mine.cut == 5  # type: ignore[attr-defined]
     files = files_behind(source_of(mine)).values()

@@ -109,9 +109,8 @@ def test_what_cannot_be_added(twin: Path) -> None:
 def test_a_model_of_columns_of_a_selection_names_the_one_with_the_selection_inside(twin: Path) -> None:
     features = replace(FEATURES, selection="own:Own", selection_columns=("MET_pt",))
     twin.write_text(json.dumps(replace(DESCRIPTION, features=features).to_json()))
-    with pytest.raises(
-        NanoMLError, match=r"reads MET_pt, which the selection own:Own makes.*export: {selection: true}"
-    ):
+    said = r"reads MET_pt, which the selection own:Own makes.*export: {selection: true}"
+    with pytest.raises(NanoMLError, match=said):
         addScore(None, MODEL)
 
 

@@ -83,7 +83,7 @@ def test_discriminants_event_by_event(source: Path, linear_model: Callable[..., 
     assert values == pytest.approx(against(expected(source, x)), abs=1e-6)
 
 
-def test_around_a_selection(
+def test_beside_a_selection(
     source: Path, linear_model: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     by_file, by_selection = linear_model(["MET_phi"]), linear_model(["ZCand_dR"], ["ZCand_dR"])
@@ -189,9 +189,8 @@ def test_names_after_the_module_are_models(linear_model: Callable[..., Path]) ->
         getattr(module, str(model))()
     for name in ("wprime", "model.onnx:mass=heavy"):
         assert name in dir(module)
-        with pytest.raises(
-            NanoMLError, match=f"{name}: is not a model. After -I MLTools.NanoML.score write model.onnx"
-        ):
+        said = f"{name}: is not a model. After -I MLTools.NanoML.score write model.onnx"
+        with pytest.raises(NanoMLError, match=said):
             getattr(module, name)
     assert not hasattr(module, "__wrapped__")
     assert "score" in dir(module)

@@ -31,6 +31,8 @@ def log(tmp_path: Path) -> Callable[[bytes], Path]:
 
 def test_each_node_is_what_its_last_attempt_became(log: Callable[[bytes], Path]) -> None:
     killed = JobProblem("killed", "the process ended with exit code 1")
+    by = "Job terminated by <127.0.0.1:42501> at 2026-11-25T11:14:19Z (using method 1: DEACTIVATE_CLAIM)."
+    removed = JobProblem("removed", f"the job was removed (via condor_rm (by user nobody) {by})")
     assert jobs_of(log(SAMPLE)) == {
         "skim-0000": QueueState("ended", None, 1),
         "skim-0001": QueueState("ended", killed, 2),
@@ -38,15 +40,7 @@ def test_each_node_is_what_its_last_attempt_became(log: Callable[[bytes], Path])
         "skim-0003": QueueState("ended", None, 2),
         "skim-0004": QueueState("running", None, 1),  # held, released, and running again
         "skim-0005": QueueState("running", None, 1),  # evicted, and running again
-        "skim-0006": QueueState(
-            "ended",
-            JobProblem(
-                "removed",
-                "the job was removed (via condor_rm (by user nobody) Job terminated by <127.0.0.1:42501> at "
-                "2026-11-25T11:14:19Z (using method 1: DEACTIVATE_CLAIM).)",
-            ),
-            1,
-        ),
+        "skim-0006": QueueState("ended", removed, 1),
     }
 
 

@@ -268,9 +268,7 @@ def test_an_output_that_was_changed_is_not_done(submission: Submission, leave: L
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])
-def test_a_job_that_failed_or_was_killed_keeps_what_it_has_done(
-    submission: Submission, leave: Leave, state: str
-) -> None:
+def test_a_job_that_failed_keeps_what_it_has_done(submission: Submission, leave: Leave, state: str) -> None:
     leave("skim-0000", 1, state, tasks={"WZ/1": TaskResult("failed", problem=JobProblem("disk", "full"))})
     assert collected(submission) == []
     assert reason(submission, "skim-0000", 0) is None
@@ -292,9 +290,7 @@ def test_nothing_is_recorded_twice(submission: Submission, leave: Leave) -> None
     assert record.stat().st_mtime_ns > before
 
 
-def test_where_workers_see_no_files_times_are_those_of_the_storage(
-    submission: Submission, leave: Leave, tmp_path: Path
-) -> None:
+def test_without_shared_files_times_are_the_storages(submission: Submission, leave: Leave, tmp_path: Path) -> None:
     submission.options.shared = False
     result = leave("skim-0000", 2)
     for name, done in result.tasks.items():
@@ -312,9 +308,7 @@ def test_where_workers_see_no_files_times_are_those_of_the_storage(
     ]
 
 
-def test_a_file_that_travelled_and_was_changed_before_the_job_ended(
-    submission: Submission, leave: Leave, tmp_path: Path
-) -> None:
+def test_a_file_that_travelled_and_was_changed(submission: Submission, leave: Leave, tmp_path: Path) -> None:
     submission.options.shared = False
     job = replace(submission.job("skim-0000"), sent=[encode(Stamp.of(f"{tmp_path / 'work'}/../0.root"))])
     job.write(submission.directory / "jobs" / "skim-0000.json")

@@ -125,13 +125,8 @@ def test_variables_that_code_reads_are_the_submitters(
     (problem,) = read(tmp_path).problems or [None]
     name = "MY_TABLES" if here["MY_TABLES"] == "v2" else "MY_TOKEN"
     assert is_same or f"reads the environment variable {name}, which is not the same" in str(problem)
-    assert (
-        work(
-            make(1, selection="reads.py:Mine", variables=there, environment={"MY_TABLES": "v1", "MY_TOKEN": "a"}),
-            tmp_path / "result.json",
-        )
-        == 0
-    )
+    job = make(1, selection="reads.py:Mine", variables=there, environment={"MY_TABLES": "v1", "MY_TOKEN": "a"})
+    assert work(job, tmp_path / "result.json") == 0
     assert (tmp_path / "job.json").stat().st_mode & 0o77 == 0
 
 
@@ -142,9 +137,7 @@ def test_the_checksum_is_that_of_the_catalogue(tmp_path: Path) -> None:
     assert adler32(tmp_path / "a") == "00000001"
 
 
-def test_what_is_done_already_is_skipped_unless_its_output_was_changed(
-    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_done_already_is_skipped(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = make(3)
     work(job, tmp_path / "result.json")
     before = [(tmp_path / "work" / f"{number}.root").stat().st_ino for number in range(3)]
@@ -184,9 +177,7 @@ def test_a_mistake_that_stays_has_its_own_exit_code(make: Make, tmp_path: Path) 
     assert "no_such_package" in problem.message
 
 
-def test_an_unforeseen_mistake_of_the_user_is_reported(
-    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unforeseen_mistake_is_reported(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.py").write_text(
         "from MLTools.NanoML.trilepton import Trilepton\n\n\n"
         "class Mine(Trilepton):\n    def select(self, events, cutflow):\n        return 1 / 0\n"

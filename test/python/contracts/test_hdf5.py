@@ -137,11 +137,8 @@ def test_what_is_damaged_or_missing_within_a_file_is_explained(tmp_path: Path, n
     with open(path, "r+b") as raw:
         raw.seek(offset)
         raw.write(b"\xff" * 40)
-    with (
-        open_hdf5(path) as file,
-        pytest.raises(NanoMLError, match=r"a.h5: cannot be read: .* It may be damaged"),
-        reading(path),
-    ):
+    refused = pytest.raises(NanoMLError, match=r"a.h5: cannot be read: .* It may be damaged")
+    with open_hdf5(path) as file, refused, reading(path):
         file[name][:]
 
 

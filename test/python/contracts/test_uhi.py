@@ -90,7 +90,6 @@ def test_what_there_is_not(path: Path) -> None:
     other = path.with_name("other.root")
     with uproot.recreate(other) as file:
         file["line"] = np.histogram([1.0])
-    with pytest.raises(
-        NanoMLError, match=r"other\.root: is not a histograms\.root of `nanoml histogram`, or is damaged\."
-    ):
+    said = r"other\.root: is not a histograms\.root of `nanoml histogram`, or is damaged\."
+    with pytest.raises(NanoMLError, match=said):
         histogram(other, "line", "SR_2018")

@@ -137,7 +137,6 @@ def test_many_constituents_do_not_overflow() -> None:
     columns |= {"chMultiplicity": np.array([200], np.uint8), "neMultiplicity": np.array([57], np.uint8)}
     assert jet_id.passes(Flat(columns, np.array([0, 1]))).tolist() == [True]
     del columns["chHEF"]
-    with pytest.raises(
-        NanoMLError, match="the identification of jets needs chHEF, but these objects have no chHEF: add the branch"
-    ):
+    said = "the identification of jets needs chHEF, but these objects have no chHEF: add the branch"
+    with pytest.raises(NanoMLError, match=said):
         jet_id.passes(Flat(columns, np.array([0, 1])))

@@ -63,9 +63,8 @@ def test_the_uncertainty_of_the_resolution_must_be_in_the_file(tmp_path: Path) -
     path = write_era("2018 June", tmp_path, DATA, ROOT / "examples")
     file = tmp_path / "jets.json"
     file.write_text(file.read_text().replace("_SFUncertainty_", "_Other_"))
-    with pytest.raises(
-        ConfigError, match="era.yaml:1: jets: .* no correction Invented2018_JRV1_MC_SFUncertainty_AK4PF"
-    ):
+    said = "era.yaml:1: jets: .* no correction Invented2018_JRV1_MC_SFUncertainty_AK4PF"
+    with pytest.raises(ConfigError, match=said):
         Corrections.read(path)
 
 
@@ -266,11 +265,8 @@ def test_the_residual_correction_is_frozen_for_soft_jets_of_a_region(tmp_path: P
     jet_branches = (f"Jet_{name}" for name in ("pt", "eta", "phi", "rawFactor", "area"))
     events = events_of(nanoaod(DATA_V13), [*jet_branches, "fixedGridRhoFastjetAll", "run"])
     jet = events.flat("Jet")
-    raw, rho, run = (
-        jet.pt * (1 - jet.rawFactor),
-        np.asarray(events.fixedGridRhoFastjetAll)[jet.event],
-        np.asarray(events.run)[jet.event],
-    )
+    raw, run = jet.pt * (1 - jet.rawFactor), np.asarray(events.run)[jet.event]
+    rho = np.asarray(events.fixedGridRhoFastjetAll)[jet.event]
     whole, changed = plain(path), 0
     for abseta in ("2.0-2.5", "0-5"):
         entry = era_of(tmp_path, f"{text}, frozen_residual: {{abseta: {abseta}, pt: 0-30}}}}").jets
@@ -282,12 +278,8 @@ def test_the_residual_correction_is_frozen_for_soft_jets_of_a_region(tmp_path: P
                 correction = whole[f"{campaign}_{level}_AK4PFPuppi"]
                 is_frozen = level == LEVELS[-1] and low <= abs(eta) < high and pt < 30
                 changed += is_frozen
-                known = {
-                    "JetA": float(jet.area[place]),
-                    "JetEta": eta,
-                    "JetPt": 30.0 if is_frozen else pt,
-                    "Rho": float(rho[place]),
-                }
+                known = {"JetA": float(jet.area[place]), "JetEta": eta, "JetPt": pt, "Rho": float(rho[place])}
+                known |= {"JetPt": 30.0} if is_frozen else {}
                 pt *= correction.evaluate(*(known[axis.name] for axis in correction.inputs))
             assert np.isclose(made[place] * raw[place], pt, rtol=1e-7)
     assert changed > 20

@@ -89,18 +89,16 @@ def test_any_set_has_the_uncertainty_of_lhapdf(kind: str, confidence: float) -> 
 
 def test_a_kind_that_is_none_is_an_error() -> None:
     for members, kind, confidence in ((12, "hesian", 68), (12, "hessian", 95), (13, "hessian", 68)):
-        with pytest.raises(
-            NanoMLError, match="PDF set 1: kind is one of replicas, symmhessian, hessian, confidence 68 or 90"
-        ):
+        said = "PDF set 1: kind is one of replicas, symmhessian, hessian, confidence 68 or 90"
+        with pytest.raises(NanoMLError, match=said):
             PdfSet(1, members, kind, confidence=confidence)
 
 
 def test_what_does_not_fit_is_explained() -> None:
     with pytest.raises(NanoMLError, match=r"PDF set 12345: is not known here. .*Write PdfSet\(12345, MEMBERS, KIND\)"):
         pdf_weight(12345)
-    with pytest.raises(
-        NanoMLError, match="LHEPdfWeight has 33 entries, but the set NNPDF31_nnlo_hessian_pdfas .306000. has 100"
-    ):
+    said = "LHEPdfWeight has 33 entries, but the set NNPDF31_nnlo_hessian_pdfas .306000. has 100"
+    with pytest.raises(NanoMLError, match=said):
         pdf(ak.Array([[1.0] * 33]), 306000)
     with pytest.raises(NanoMLError, match="LHEPdfWeight has 101 and 103 entries"):
         pdf(ak.Array([[1.0] * 101, [1.0] * 103]), 306000)

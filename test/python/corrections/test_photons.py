@@ -89,7 +89,6 @@ def test_a_shift_of_electrons_is_none_of_photons(tmp_path: Path) -> None:
     text = f"photons: {{file: {ROOT}/examples/corrections/2022/electronSS.json, scale: Scale, smearing: SmearAndSyst}}"
     entry: ElectronCorrections = era(tmp_path, text).photons
     assert entry.described[1:] == ("photons", "photonScale, photonSmearing")
-    with pytest.raises(
-        NanoMLError, match='no shift "electronScale" up of photons. Known are photonScale, photonSmearing'
-    ):
+    said = 'no shift "electronScale" up of photons. Known are photonScale, photonSmearing'
+    with pytest.raises(NanoMLError, match=said):
         photons.shifted(Events({}, {}), entry, "electronScale", "up")

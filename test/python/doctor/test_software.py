@@ -165,9 +165,7 @@ def test_scram_knows_the_release_better_than_the_table(
 
 
 @needs_table
-def test_what_scram_does_not_know_is_in_the_table(
-    base: Path, program: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_scram_lacks_is_in_the_table(base: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     program("scram", SCRAM)  # there is no area
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.14.1")
     assert software.onnx_runtime().found == "1.14.1, export.cmssw: CMSSW_14_0_19"

@@ -38,14 +38,8 @@ def info(path: Path, certificates: Certificates, *options: str) -> list[str]:
     """What voms-proxy-info says."""
     if shutil.which("voms-proxy-info") is None:
         pytest.skip("needs voms-proxy-info")
-    done = subprocess.run(
-        ["voms-proxy-info", "-file", str(path), *options],
-        env={**os.environ, **certificates.environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.splitlines()
+    line, environ = ["voms-proxy-info", "-file", str(path), *options], {**os.environ, **certificates.environment}
+    return subprocess.run(line, env=environ, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
 def whats(proxy: Proxy, needed: timedelta = timedelta(0), vo: str = "cms") -> str:

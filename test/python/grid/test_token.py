@@ -97,9 +97,8 @@ def test_what_is_no_token_is_an_error_without_its_content(claims: dict[str, obje
 
 
 def test_a_proxy_or_token_will_do(certificates: Certificates, tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        NanoMLError, match=r"^there is no grid proxy: .*nanoml proxy init\nthere is no bearer token: .*htget"
-    ):
+    said = r"^there is no grid proxy: .*nanoml proxy init\nthere is no bearer token: .*htget"
+    with pytest.raises(NanoMLError, match=said):
         check_access()
     monkeypatch.setenv("BEARER_TOKEN_FILE", str(tokens.token(hours=-1)))
     with pytest.raises(NanoMLError, match=r"^\S+: the bearer token expired 1 h ago. Fix it: htgettoken.*$"):

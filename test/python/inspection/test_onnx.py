@@ -22,6 +22,7 @@ from MLTools.NanoML.nanoaod.folds import RULE
 
 onnx = pytest.importorskip("onnx")
 
+MADE = ["ZCand_mass", "WLep_pt"]
 SELECTION = "MLTools.NanoML.trilepton:Trilepton"
 KERNEL = np.array([[0.01, -0.02], [0.005, 0.0], [-0.03, 0.01]], "f4")
 BOOKS = {"entries": 4000, "selected": 1100, "sum_of_weights": 4000.0}
@@ -36,19 +37,12 @@ def scores() -> list[list[float]]:
 
 def metadata() -> dict[str, Any]:
     columns = {"classes": ["signal", "WZ"], "discriminants": []}
+    read, made = ["ZCand_mass", "WLep_pt", "MET_pt"], {"selection": SELECTION, "selection_columns": MADE}
     return {
         "schema": 2,
         "name": "trilepton",
         "level": "event",
-        "inputs": [
-            {
-                "tensor": "features",
-                "columns": ["ZCand_mass", "WLep_pt", "MET_pt"],
-                "dtypes": ["float32"] * 3,
-                "selection": SELECTION,
-                "selection_columns": ["ZCand_mass", "WLep_pt"],
-            }
-        ],
+        "inputs": [{"tensor": "features", "columns": read, "dtypes": ["float32"] * 3, **made}],
         "outputs": [{"tensor": "probabilities", **columns}, {"tensor": "fold_probabilities", **columns, "folds": 2}],
         "target": {"cmssw": "CMSSW_14_0_X", "onnxruntime": "1.14.1", "opset": 15, "ir": 8},
         "folds": {"k": 2, "hash": RULE},
@@ -57,14 +51,7 @@ def metadata() -> dict[str, Any]:
             "versions": {"nanoml": "0.1.0", "torch": "2.13.0"},
             "git": "abc-dirty",
             "device": "cpu",
-            "config": {
-                "model": "mlp",
-                "options": {"hidden": [8]},
-                "regions": [],
-                "epochs": 3,
-                "ema": None,
-                "share": 1.0,
-            },
+            "config": {"model": "mlp", "options": {"hidden": [8]}, "regions": [], "epochs": 3, "ema": None},
             "data": {"sha256": "ff00", "files": ["a.h5"]},
             "datasets": [
                 {"name": "WZTo3LNu_Pt100", "class": "WZ", "cross_section": 0.05464, "books": BOOKS},

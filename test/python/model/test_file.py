@@ -37,14 +37,8 @@ def bundle(count: int = 3, axis: int = 1, **changes: Any) -> Any:
     def tensor(name: str, shape: list[Any]) -> Any:
         return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
-    graph = onnx.helper.make_graph(
-        nodes,
-        "bundle",
-        [tensor("features", ["N", 2])],
-        [tensor("probabilities", ["N", 2]), tensor(OUTPUT, [None] * 3)],
-        weights,
-        **changes,
-    )
+    inputs, outputs = [tensor("features", ["N", 2])], [tensor("probabilities", ["N", 2]), tensor(OUTPUT, [None] * 3)]
+    graph = onnx.helper.make_graph(nodes, "bundle", inputs, outputs, weights, **changes)
     made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 15)], ir_version=8)
     onnx.helper.set_model_props(made, {"other": "text", "nanoml": "described: µ"})
     return made
@@ -77,20 +71,13 @@ def with_sparse_weights() -> Any:
     return bundle(sparse_initializer=[onnx.helper.make_sparse_tensor(values, where, [2])])
 
 
-@pytest.mark.parametrize(
-    ("made", "output", "count"),
-    [
-        (bundle(1), OUTPUT, 1),
-        (bundle(), OUTPUT, 4),
-        (bundle(), "probabilities", 3),
-        (bundle(), "nothing", 3),
-        (bundle(axis=2), OUTPUT, 3),
-        (with_condition(), OUTPUT, 3),
-        (with_sparse_weights(), OUTPUT, 3),
-    ],
-)
-def test_another_form_stays_as_it_is(made: Any, output: str, count: int) -> None:
-    assert network_files(made, output, count) is None
+def test_another_form_stays_as_it_is() -> None:
+    for made, count in ((bundle(1), 1), (bundle(), 4), (bundle(axis=2), 3)):
+        assert network_files(made, OUTPUT, count) is None
+    for made in (with_condition(), with_sparse_weights()):
+        assert network_files(made, OUTPUT, 3) is None
+    for output in ("probabilities", "nothing"):
+        assert network_files(bundle(), output, 3) is None
 
 
 def test_a_file_that_is_cut_off() -> None:
@@ -115,7 +102,7 @@ def joined(path: Path) -> Any:
     return content
 
 
-def test_a_model_that_is_replaced_while_it_is_in_use(
+def test_a_model_that_is_replaced(
     tmp_path: Path, linear_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = joined(linear_model(["x"]))
@@ -144,12 +131,9 @@ def constant_in_a_branch(tensor: Any) -> Any:
     inner = onnx.helper.make_graph(
         [make("Constant", [], ["y"], value=tensor)], "inner", [], [info("y", onnx.TensorProto.FLOAT, [2])]
     )
-    outer = onnx.helper.make_graph(
-        [make("If", ["x"], ["z"], then_branch=inner, else_branch=inner)],
-        "outer",
-        [info("x", onnx.TensorProto.BOOL, [])],
-        [info("z", onnx.TensorProto.FLOAT, [2])],
-    )
+    inputs, outputs = [info("x", onnx.TensorProto.BOOL, [])], [info("z", onnx.TensorProto.FLOAT, [2])]
+    nodes = [make("If", ["x"], ["z"], then_branch=inner, else_branch=inner)]
+    outer = onnx.helper.make_graph(nodes, "outer", inputs, outputs)
     return onnx.helper.make_model(outer, opset_imports=[onnx.helper.make_opsetid("", 15)], ir_version=8)
 
 

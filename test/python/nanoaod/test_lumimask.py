@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,14 @@ def mask_of(sections: Pairs) -> LumiMask:
     return LumiMask.of(columns[:, 0], columns[:, 1])
 
 
+def pairs_in(content: Mapping[Any, Any]) -> Pairs:
+    """The pairs of a luminosity JSON, one by one."""
+    ranges = ((int(run), first, last) for run, each in content.items() for first, last in each)
+    return {(run, block) for run, first, last in ranges for block in range(first, last + 1)}
+
+
 def pairs_of(mask: LumiMask) -> Pairs:
-    return {
-        (int(run), block)
-        for run, ranges in mask.as_dict().items()
-        for first, last in ranges
-        for block in range(first, last + 1)
-    }
+    return pairs_in(mask.as_dict())
 
 
 @given(pairs, pairs)
@@ -80,9 +82,7 @@ def test_events_are_in_it_or_not(sections: Pairs, events: list[tuple[int, int]])
 @given(st.dictionaries(st.sampled_from(RUNS), block_ranges))
 def test_ranges_of_a_json_are_merged(content: dict[int, list[list[int]]]) -> None:
     mask = LumiMask.from_dict({str(run): ranges for run, ranges in content.items()}, "a.json")
-    assert pairs_of(mask) == {
-        (run, block) for run, ranges in content.items() for first, last in ranges for block in range(first, last + 1)
-    }
+    assert pairs_of(mask) == pairs_in(content)
     for ranges in mask.as_dict().values():
         ends = list(chain.from_iterable(ranges))
         assert all(after > before + 1 for before, after in zip(ends[1::2], ends[2::2]))
@@ -105,20 +105,16 @@ def test_nothing_is_a_set_too() -> None:
     assert LumiMask.of([1], [1]).mask([], []).tolist() == []
 
 
-@pytest.mark.parametrize(
-    ("run", "block", "message"),
-    [
+@pytest.mark.parametrize("use", [LumiMask.of, LumiMask().mask])
+def test_numbers_out_of_range_are_refused(use: Callable[[Any, Any], Any]) -> None:
+    for run, block, message in (
         ([1.0], [1], "run: is of type float64, not integers"),
         ([1], [-1], "luminosityBlock: has values from -1 to -1"),
         ([1, 2**32], [1, 1], "run: has values from 1 to 4294967296"),
         (np.array([2**63], np.uint64), [1], "run: has values from 9223372036854775808 to"),
-    ],
-)
-def test_numbers_out_of_range_are_refused(run: Any, block: Any, message: str) -> None:
-    with pytest.raises(NanoMLError, match=message):
-        LumiMask.of(run, block)
-    with pytest.raises(NanoMLError, match=message):
-        LumiMask().mask(run, block)
+    ):
+        with pytest.raises(NanoMLError, match=message):
+            use(run, block)
 
 
 @pytest.mark.parametrize(
@@ -165,12 +161,7 @@ def test_the_golden_jsons_are_read_as_they_are(golden_files: list[Path], tmp_pat
     generator = np.random.default_rng(1)
     for path in golden_files:
         golden, content = LumiMask.read(path), json.loads(path.read_bytes())
-        plain = {
-            (int(run), block)
-            for run, ranges in content.items()
-            for first, last in ranges
-            for block in range(first, last + 1)
-        }
+        plain = pairs_in(content)
         assert (len(golden), golden.runs) == (len(plain), sorted(int(run) for run, ranges in content.items() if ranges))
         golden.write(tmp_path / "golden.json")
         assert LumiMask.read(tmp_path / "golden.json") == golden

@@ -117,9 +117,8 @@ def test_columns_with_values_under_shifts() -> None:
 
 def test_a_column_that_only_some_ranges_name_was_not_filled_in(tmp_path: Path) -> None:
     path = write(tmp_path / "a.root", [shifted(0, 3, "x_jesUp").rows(), shifted(3, 10).rows()], 5)
-    with pytest.raises(
-        NanoMLError, match="a.root: was merged from files of which only some .*: x_jesUp. .* `nanoml merge`"
-    ):
+    message = "a.root: was merged from files of which only some .*: x_jesUp. .* `nanoml merge`"
+    with pytest.raises(NanoMLError, match=message):
         read(path)
     # not if it has no events, as those of entry 3; but then the file may have lost the column
     path = write(tmp_path / "b.root", [shifted(0, 3, "x_jesUp").rows(), shifted(3, 4).rows()], 2)
@@ -128,9 +127,8 @@ def test_a_column_that_only_some_ranges_name_was_not_filled_in(tmp_path: Path) -
             read(path).contradiction(file)
         )
     path = write(tmp_path / "c.root", [shifted(0, 3).rows(), shifted(3, 10, shifts=["jesUp"]).rows()], 5)
-    with pytest.raises(
-        NanoMLError, match="selected under the shifts jesUp, others selected under the shifts jesUp, big_jesUp"
-    ):
+    said = "selected under the shifts jesUp, others selected under the shifts jesUp, big_jesUp"
+    with pytest.raises(NanoMLError, match=said):
         read(path)
 
 

@@ -330,17 +330,12 @@ class Letters:
 
 def test_types_are_kept_or_widened() -> None:
     """By the letters of a newer and an older nanoAOD-tools."""
-    letters = {
-        "?": "OO",
-        "i1": "BB",
-        "u1": "bb",
-        "i2": "SI",
-        "u2": "si",
-        "i4": "II",
-        "u4": "ii",
-        "i8": "LL",
-        "u8": "ll",
-    }
+    letters = dict(
+        zip(
+            ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"],
+            ["OO", "BB", "bb", "SI", "si", "II", "ii", "LL", "ll"],
+        )
+    )
     for dtype, expected in {**letters, "f2": "FF", "f4": "FF", "f8": "DD"}.items():
         typed = type("Typed", (Selection,), {"columns": {"x": Column(dtype, "something [GeV]")}})()
         for known, letter in zip((Letters("bBsSiIFDlLO"), Letters("bBiIFDlLO")), expected):
@@ -511,9 +506,7 @@ LUMI = {"1": [[14001, 14001], [14003, 14004]]}
         {"outputbranchsel": "drop Muon_*\ndrop nMuon\n"},
     ],
 )
-def test_nano_postprocs_options(
-    source: Path, tmp_path: Path, postprocess: Postprocess, options: dict[str, Any]
-) -> None:
+def test_options_of_postproc(source: Path, tmp_path: Path, postprocess: Postprocess, options: dict[str, Any]) -> None:
     rules = tmp_path / "rules.txt"
     for name in options.keys() & {"branchsel", "outputbranchsel"}:
         rules.write_text(options[name])
@@ -618,9 +611,7 @@ def test_prefetching(source: Path, tmp_path: Path, postprocess: Postprocess, mon
     assert flow(ours) == flow(tmp_path / f"{source.stem}_local.root")
 
 
-def test_modules_see_earlier_branches(
-    source: Path, postprocess: Postprocess, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_earlier_branches_are_seen(source: Path, postprocess: Postprocess, capsys: pytest.CaptureFixture[str]) -> None:
     class Dressed(Selection):
         """Reads a list, a number and a flag that modules make, a branch that they change, and one that they do not."""
 
@@ -709,9 +700,8 @@ def test_a_branch_of_another_type_is_not_overwritten(source: Path, tmp_path: Pat
     made = postprocess(
         source, Making(lambda event: {"ht": -1, "nHard": 7}, ht=("I", None), nHard=("b", None)), postfix="_made"
     )
-    with pytest.raises(
-        NanoMLError, match=r"Muons: column ht is of type float32, but there is .*, ht of type Int_t\. G"
-    ):
+    said = r"Muons: column ht is of type float32, but there is .*, ht of type Int_t\. G"
+    with pytest.raises(NanoMLError, match=said):
         postprocess(made, PostprocModule(Muons()))
     made = postprocess(source, Making(lambda event: {"nHard": 7}, nHard=("b", None)), postfix="_made")
     again = postprocess(made, PostprocModule(Muons()))

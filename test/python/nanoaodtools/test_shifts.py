@@ -512,15 +512,15 @@ class HardMuons(Selection):
 
 
 @pytest.fixture
-def events_of_wz(sample: Path) -> Path:
+def of_wz(sample: Path) -> Path:
     return sample / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root"
 
 
 @pytest.fixture
-def lists_of_the_skim(events_of_wz: Path, tmp_path: Path) -> dict[str, list[Any]]:
+def expected_lists(of_wz: Path, tmp_path: Path) -> dict[str, list[Any]]:
     """The columnar skim."""
     spec = f"{__file__}:HardMuons"
-    skim_file(SkimJob(str(events_of_wz), tmp_path / "columnar.root", spec, keep=("MET_pt",)))
+    skim_file(SkimJob(str(of_wz), tmp_path / "columnar.root", spec, keep=("MET_pt",)))
     with uproot.open(tmp_path / "columnar.root") as file:
         arrays = file["Events"].arrays()
     made = HardMuons().made
@@ -529,32 +529,28 @@ def lists_of_the_skim(events_of_wz: Path, tmp_path: Path) -> dict[str, list[Any]
     return {name: arrays[actual].to_list() for name, actual in names.items()}
 
 
-def test_an_event_loop_has_the_lists_of_the_columnar_skim(
-    events_of_wz: Path, lists_of_the_skim: dict[str, list[Any]]
-) -> None:
-    rows = [row for _, row in loop([PostprocModule(HardMuons(), 171)], events_of_wz)]
-    for name, values in lists_of_the_skim.items():
+def test_an_event_loop_has_the_lists_of_a_skim(of_wz: Path, expected_lists: dict[str, list[Any]]) -> None:
+    rows = [row for _, row in loop([PostprocModule(HardMuons(), 171)], of_wz)]
+    for name, values in expected_lists.items():
         assert [row[name] for row in rows] == values, name
 
 
 def test_nanoaod_tools_writes_the_lists(
-    events_of_wz: Path, lists_of_the_skim: dict[str, list[Any]], postprocess: Postprocess
+    of_wz: Path, expected_lists: dict[str, list[Any]], postprocess: Postprocess
 ) -> None:
-    output = postprocess(events_of_wz, PostprocModule(HardMuons()))
+    output = postprocess(of_wz, PostprocModule(HardMuons()))
     with uproot.open(output) as file:
-        arrays = file["Events"].arrays([*lists_of_the_skim, "nHard", "nHard_scaleUp"])
-    for name, values in lists_of_the_skim.items():
+        arrays = file["Events"].arrays([*expected_lists, "nHard", "nHard_scaleUp"])
+    for name, values in expected_lists.items():
         assert arrays[name].to_list() == values, name
-    assert arrays["nHard"].to_list() == [len(each) for each in lists_of_the_skim["Hard_pt"]]
-    assert arrays["nHard_scaleUp"].to_list() == [len(each) for each in lists_of_the_skim["Hard_scaleUp_pt"]]
+    assert arrays["nHard"].to_list() == [len(each) for each in expected_lists["Hard_pt"]]
+    assert arrays["nHard_scaleUp"].to_list() == [len(each) for each in expected_lists["Hard_scaleUp_pt"]]
 
 
-def test_a_model_reads_the_lists_of_a_selection_before_it(
-    events_of_wz: Path, linear_model: Callable[..., Path]
-) -> None:
+def test_a_model_reads_the_lists_of_a_selection(of_wz: Path, linear_model: Callable[..., Path]) -> None:
     objects = {"Hard": (["pt", "charge"], 2, "-pt")}
     model = linear_model(["nMany"], ["Hard_pt", "Hard_charge", "nMany"], objects, targets=("a", "b", "c"))
-    rows = loop([PostprocModule(HardMuons(), 300), PostprocModule(Scoring(model), 171)], events_of_wz)
+    rows = loop([PostprocModule(HardMuons(), 300), PostprocModule(Scoring(model), 171)], of_wz)
     assert len(rows) > 100
     for _, row in rows:
         for shift in ("", "_scaleUp", "_scaleDown"):
@@ -562,12 +558,12 @@ def test_a_model_reads_the_lists_of_a_selection_before_it(
             assert row[f"linear_a{shift}"] == pytest.approx(row[f"nMany{shift}"] + sum(hardest), rel=1e-6)
 
 
-def test_an_event_without_objects_has_empty_lists(events_of_wz: Path) -> None:
+def test_an_event_without_objects_has_empty_lists(of_wz: Path) -> None:
     class All(HardMuons):
         def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
             muons = events.Muon[events.Muon.pt > 30]
             hard = {"pt": muons.pt, "charge": muons.charge, "isCentral": abs(muons.eta) < 1.2}
             return events, {"nMany": ak.num(muons), "Hard": hard}
 
-    rows = [row for _, row in loop([PostprocModule(All())], events_of_wz)]
+    rows = [row for _, row in loop([PostprocModule(All())], of_wz)]
     assert any(row["Hard_pt"] == [] and row["nMany"] == 0 for row in rows)

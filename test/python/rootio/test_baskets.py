@@ -144,11 +144,8 @@ def test_damage_is_refused_where_uproot_refuses_it(tmp_path: Path, codec: str) -
     if codec == "lz4":
         pytest.importorskip("lz4")
     # few events are not made shorter by compression; the lists begin in the last bytes of a basket
-    path, step, last = (
-        (made(tmp_path / "a.root", codec, [20, 30]), 29, 80)
-        if codec == "none"
-        else (made(tmp_path / "a.root", codec, [400, 30]), 97, 0)
-    )
+    sizes, step, last = ([20, 30], 29, 80) if codec == "none" else ([400, 30], 97, 0)
+    path = made(tmp_path / "a.root", codec, sizes)
     good = path.read_bytes()
     with uproot.open(path) as file:
         branch = file["Events"]["jet"]

@@ -108,9 +108,7 @@ def test_a_file_without_events_has_all_branches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("most", [0, 2000])
-def test_a_file_is_the_same_however_it_was_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
-) -> None:
+def test_a_file_is_the_same_however_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     for module in (roottree, uproot._util):
         monkeypatch.setattr(module, "datetime_to_code", lambda _: 1_234_567_890)
     monkeypatch.setattr(uproot, "recreate", partial(uproot.recreate, uuid_function=lambda: uuid.UUID(int=1)))

@@ -145,9 +145,7 @@ def test_what_was_read_does_not_wait_for_the_garbage_collection(made_files: dict
         ("real_files", "nano_v6_mc_dy_rntuple", "nano_v6_mc_dy"),  # with collections that uproot does not write
     ],
 )
-def test_an_rntuple_reads_as_the_tree(
-    request: pytest.FixtureRequest, files: str, ntuple_name: str, tree_name: str
-) -> None:
+def test_rntuples_read_as_trees(request: pytest.FixtureRequest, files: str, ntuple_name: str, tree_name: str) -> None:
     if files == "made_files" and not can_write_rntuple():
         pytest.skip(f"uproot {uproot.__version__} writes no RNTuple")
     paths = request.getfixturevalue(files)

@@ -41,22 +41,16 @@ def test_older_content_and_short_forms_are_understood() -> None:
     assert isinstance(found.muons[0].pt, float)
 
 
-@pytest.mark.parametrize(
-    ("content", "error"),
-    [
-        ({"muons": []}, KeyError),
-        ({"class": "signal"}, KeyError),
-        ({"class": "signal", "muons": [{}]}, KeyError),
-        ({"class": "signal", "muons": [{"pt": "large"}]}, ValueError),
-        ({"class": "signal", "muons": [{"pt": ""}]}, ValueError),
-        ({"class": "signal", "muons": [{"pt": " " * 100_000}]}, ValueError),
-        ({"class": "signal", "muons": [3]}, TypeError),
-        ({"class": "signal", "muons": [], "sums": []}, AttributeError),
-    ],
-)
-def test_other_content_is_an_error(content: dict[str, Any], error: type[Exception]) -> None:
-    with pytest.raises(error):
-        build(Event, content)
+def test_other_content_is_an_error() -> None:
+    for content in ({"muons": []}, {"class": "signal"}, {"class": "signal", "muons": [{}]}):
+        with pytest.raises(KeyError):
+            build(Event, content)
+    blank = [{"pt": ""}], [{"pt": " " * 100_000}]
+    for muons, error in (([{"pt": "large"}], ValueError), *((it, ValueError) for it in blank), ([3], TypeError)):
+        with pytest.raises(error):
+            build(Event, {"class": "signal", "muons": muons})
+    with pytest.raises(AttributeError):
+        build(Event, {"class": "signal", "muons": [], "sums": []})
 
 
 @dataclass(frozen=True)

@@ -83,9 +83,8 @@ def test_what_is_no_collection_is_explained(what: Callable[[Events], Any], messa
 
 
 def test_numbers_that_do_not_fit() -> None:
-    with pytest.raises(
-        NanoMLError, match="column Good_n has values from 0 to 500, which do not fit into its type int8"
-    ):
+    said = "column Good_n has values from 0 to 500, which do not fit into its type int8"
+    with pytest.raises(NanoMLError, match=said):
         made(lambda events: {"n": ak.values_astype(events.Jet.pt > 45, int) * 500}, n=Column("i1", ""))
 
 

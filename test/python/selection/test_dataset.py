@@ -44,9 +44,8 @@ def test_only_events_that_fire_a_trigger_are_selected(triggers: list[str], rows:
 
 def test_a_file_without_any_of_the_triggers_is_an_error() -> None:
     muon = Met().of_dataset(DatasetInfo("Muon", triggers=["HLT_IsoMu27"]))
-    with pytest.raises(
-        NanoMLError, match=r"has none of the triggers of dataset Muon: HLT_IsoMu27. Did you mean .HLT_IsoMu24"
-    ):
+    said = r"has none of the triggers of dataset Muon: HLT_IsoMu27. Did you mean .HLT_IsoMu24"
+    with pytest.raises(NanoMLError, match=said):
         on_events(muon, EVENTS)
 
 
@@ -112,9 +111,8 @@ def test_a_mistake_in_events_without_a_trigger_is_explained() -> None:
             cutflow.weigh("id", np.ones(len(events)))
             return events, columns
 
-    with pytest.raises(
-        NanoMLError, match=r"test_dataset.py:\d+: Wrong: weight .theory. .* is NaN or infinite for 1 of 2"
-    ):
+    said = r"test_dataset.py:\d+: Wrong: weight .theory. .* is NaN or infinite for 1 of 2"
+    with pytest.raises(NanoMLError, match=said):
         on_events(
             Wrong().of_dataset(DatasetInfo("WZ", triggers=["HLT_Mu50"])), {**EVENTS, "PV_x": [3.0, 1.0, 4.0, 8.0]}
         )

@@ -115,9 +115,8 @@ def test_branches_are_resolved_and_all_missing_ones_named() -> None:
     class Glob(Base):
         branches = ("Muon_*", "Tau_*", "MTE_pt")
 
-    with pytest.raises(
-        NanoMLError, match=r"a.root: selection Glob .* lacks: Tau_\*, MTE_pt\. Did you mean .MET_pt.\? If"
-    ):
+    said = r"a.root: selection Glob .* lacks: Tau_\*, MTE_pt\. Did you mean .MET_pt.\? If"
+    with pytest.raises(NanoMLError, match=said):
         Glob().resolve(["MET_pt", "Muon_pt", "Muon_eta"], "a.root")
 
 
@@ -255,7 +254,6 @@ class UndeclaredField(Selection):
 )
 def test_a_column_that_is_none_is_named_with_its_line(selection: type[Selection], line: str, attribute: str) -> None:
     number = next(number for number, text in enumerate(Path(__file__).read_text().split("\n"), 1) if line in text)
-    with pytest.raises(
-        NanoMLError, match=rf"test_selection.py:{number}: {selection.__name__}: `{attribute}` declares .* Write Column"
-    ):
+    said = rf"test_selection.py:{number}: {selection.__name__}: `{attribute}` declares .* Write Column"
+    with pytest.raises(NanoMLError, match=said):
         selection().made  # noqa: B018

@@ -222,13 +222,9 @@ print("never")
     ],
 )
 def test_a_dropped_signal_ends_the_work(number: signal.Signals, before: signal.Handlers, ends: str | None) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LOST.replace("NUMBER", number.name)],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: signal.signal(number, before),
-    )
+    line = [sys.executable, "-c", LOST.replace("NUMBER", number.name)]
+    options = {"capture_output": True, "preexec_fn": lambda: signal.signal(number, before)}
+    done = subprocess.run(line, text=True, check=False, **options)  # type: ignore[call-overload]
     assert done.stdout.splitlines() == (["went on", "never"] if ends is None else ["went on"])
     assert done.stderr.strip().endswith(ends or "")
     assert done.stderr.count("Traceback") == bool(ends)  # none of what Python drops

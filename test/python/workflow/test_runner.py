@@ -100,6 +100,7 @@ def test_only_what_changed_runs_again(inputs: Path, workers: int, capsys: pytest
     again = plan(third, inputs, base=inputs)
     assert [it.lines()[1] for it in again[:2]] == ["  2: in2 was changed", "  2: a2 will be rebuilt: in2 was changed"]
     assert again[2].reasons["2"] == "not done yet"
+    assert again[2].lines() == ["c: 4 of 4 to do"]
     run(again, inputs)
     (inputs / "in2").write_text("changed again")
     again = plan(third, inputs, base=inputs)

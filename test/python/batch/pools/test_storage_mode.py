@@ -104,14 +104,8 @@ def analysis(tmp_path: Path, place: Path, storage: Storage, sample: Path) -> Mak
 
 
 def nanoml(*words: object, environment: Mapping[str, str], check: bool = True) -> str:
-    done = subprocess.run(
-        [*nanoml_command(), *map(str, words)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    line, environ = [*nanoml_command(), *map(str, words)], {**os.environ, **environment}
+    done = subprocess.run(line, env=environ, capture_output=True, text=True, check=False, timeout=300)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -211,13 +205,9 @@ class Scratch:
         directory.mkdir()
         job.write(directory / "job.json")
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [*nanoml_command(), "work", "job.json", "--result", "result.json"],
-                cwd=directory,
-                env={**os.environ, **environment},
-                stdout=log,
-                stderr=log,
-            )
+            line = [*nanoml_command(), "work", "job.json", "--result", "result.json"]
+            environ = {**os.environ, **environment}
+            self.process = subprocess.Popen(line, cwd=directory, env=environ, stdout=log, stderr=log)
 
     def end(self, seconds: float = 300) -> int:
         """Its exit code."""

@@ -43,17 +43,16 @@ def test_a_proposed_file_is_read_as_it_is(tmp_path: Path, era: str, groups: list
     assert ("# - electrons: no correction" in proposal.text) == (era == "2018_UL")
 
 
+RUN_4 = "Run4-30ABSep30-Summer30-NanoAODv20"
+
+
 @pytest.mark.parametrize(
     ("layout", "directory", "eras"),
     [
         ("{}", "2030_Summer30", ["2030_Summer30", "2030"]),
         ("LUM/{}/2030-01-02", "2030EE_UL", ["2030EE", "2030"]),
         ("{}/LUM", "2030_UL", ["2030"]),
-        (
-            "POG/LUM/{}",
-            "Run4-30ABSep30-Summer30-NanoAODv20",
-            ["2030", "2030_Summer30", "Run4-30ABSep30-Summer30-NanoAODv20"],
-        ),
+        ("POG/LUM/{}", RUN_4, ["2030", "2030_Summer30", RUN_4]),
     ],
 )
 def test_an_era_is_found_in_any_layout(tmp_path: Path, layout: str, directory: str, eras: list[str]) -> None:
@@ -218,9 +217,8 @@ def test_an_era_that_is_not_there_or_not_the_only_one(tmp_path: Path) -> None:
     four = "2022_Summer22 or 2022_Summer22EE or 2022_postEE or 2022_preEE"
     with pytest.raises(ConfigError, match=f"the era 2022 may be {four}: write which"):
         propose(tmp_path, "2022")
-    with pytest.raises(
-        ConfigError, match=r"no directory of the era 2023\. .*It has: 2022_Summer22, 2022_Summer22EE, 2022_postEE"
-    ):
+    said = r"no directory of the era 2023\. .*It has: 2022_Summer22, 2022_Summer22EE, 2022_postEE"
+    with pytest.raises(ConfigError, match=said):
         propose(tmp_path, "2023")
     with pytest.raises(ConfigError, match="is not a directory"):
         propose(tmp_path / "none", "2022")
@@ -244,9 +242,8 @@ def test_a_file_that_has_changed_is_not_read(tmp_path: Path) -> None:
     pileup("any", path)
     (tmp_path / "era.yaml").write_text(propose(tmp_path, "2030", tmp_path).text)
     path.write_text(path.read_text() + " ")
-    with pytest.raises(
-        ConfigError, match=r"era.yaml:3: LUM/2030_X/pu.json has changed: its SHA-256 is .* compare OLD NEW"
-    ):
+    said = r"era.yaml:3: LUM/2030_X/pu.json has changed: its SHA-256 is .* compare OLD NEW"
+    with pytest.raises(ConfigError, match=said):
         Corrections.read(tmp_path / "era.yaml")
     with pytest.raises(ConfigError, match=r"has changed"):
         write_flat(tmp_path / "era.yaml", tmp_path, "flat.yaml")

@@ -145,7 +145,7 @@ def test_trees_and_rntuples(name: str, storage: Storage, made_files: dict[str, P
             assert same(there.other_tree(tree) or {}, here.other_tree(tree) or {})
 
 
-def test_each_basket_moves_once_and_several_requests_are_under_way(
+def test_each_basket_moves_once_by_many_requests(
     cluster: Cluster, wanted: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, int]] = []

@@ -106,9 +106,7 @@ def test_what_cannot_be_copied_leaves_nothing(place: tuple[str, Path], tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["local"]
 
 
-def test_bytes_that_change_are_noticed(
-    place: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_bytes_are_noticed(place: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url, _ = place
     path = local(tmp_path, 1000)
     remote.copy(path, f"{url}/a")
