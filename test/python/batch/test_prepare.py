@@ -42,6 +42,7 @@ def counts(found: list[JobGroup]) -> list[int]:
 
 def test_a_job_has_as_many_files_as_configured() -> None:
     assert counts(groups(Grouping(Batch(files_per_job=4)))) == [4, 4, 2]
+    assert counts(groups(Grouping(Batch(files_per_job=3)))) == [3, 3, 3, 1]
     assert counts(groups(Grouping(Batch(files_per_job=100)))) == [10]
     assert counts(groups(Grouping(Batch(files_per_job=10)), "train", files=FILES[:2])) == [1, 1]
 

@@ -257,6 +257,12 @@ def test_a_twin_waits_and_then_has_nothing_to_do(make: Make, tmp_path: Path, sta
     assert read(tmp_path).state == "done"
 
 
+def test_variables_of_the_job_are_set(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANOML_OF_A_TEST", "before")
+    work(make(1, environment={"NANOML_OF_A_TEST": "a b"}), tmp_path / "result.json")
+    assert os.environ["NANOML_OF_A_TEST"] == "a b"
+
+
 def test_paths_where_nothing_is_shared(tmp_path: Path) -> None:
     job = Job("skim-0000", "skim", "/u/results", "/u", storage={}, environment={"NANOML_CORRECTIONS": "/u2/own"})
     staging = Staging.of(job, tmp_path)
