@@ -271,3 +271,10 @@ def test_the_cache_is_kept_and_may_be_missing(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(Path, "home", no_home)
         dependencies._known.cache_clear()
         assert code_of(tmp_path / "a.py") == code
+
+
+def test_what_is_in_no_module_is_an_error() -> None:
+    with pytest.raises(ModuleNotFoundError, match="data_processing.nothing"):
+        code_of("data_processing.nothing")
+    with pytest.raises(TypeError):
+        source_of(type("Typed", (), {"__module__": "builtins"})())

@@ -198,6 +198,10 @@ def test_the_table_has_the_columns_that_are_needed(submission: Submission) -> No
     ]
 
 
+def test_a_system_that_does_not_answer_is_asked_again(submission: Submission) -> None:
+    assert list(page(make(submission, None, {})))[-1] == "Whether jobs are active is not known: ask again."
+
+
 def test_reasons_are_grouped_and_say_what_to_do(submission: Submission) -> None:
     problem = JobProblem("unreadable", "root://a//b.root: cannot be read\nafter 3 tries")
     status = make(
