@@ -62,6 +62,10 @@ def test_a_job_that_is_only_submitted_waits(log: Callable[[bytes], Path]) -> Non
     assert set(found.values()) == {QueueState("waiting", None, 1)}
 
 
+def test_other_events_change_nothing() -> None:
+    assert state_after(LogEvent(6, 1, 0, "006 (001.000.000) Image size of job updated: 1")) is None
+
+
 def test_a_log_that_is_not_there_has_no_events(tmp_path: Path) -> None:
     assert list(events_of(tmp_path / "none.log")) == []
     assert jobs_of(tmp_path) == {}
