@@ -179,6 +179,16 @@ def test_a_longer_name_goes_before_a_shorter_one(tmp_path: Path) -> None:
     assert page_of(caught.value) == "cern.md"
 
 
+def test_a_mistake_in_an_option_leads_to_a_page(tmp_path: Path) -> None:
+    pytest.importorskip("data_processing.skim.skim")
+    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "a.root").touch()
+    done = run("skim", "--selection", "mine.py:Mine", "-o", "out", "a.root", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"See doc: {ROOT}/doc/howto/selection.md"
+    assert done.stderr.startswith('selection "mine.py:Mine": mine.py')
+
+
 def test_names_from_files_cannot_control_a_terminal(tmp_path: Path) -> None:
     path = tmp_path / "a.root"
     with uproot.recreate(path) as file:

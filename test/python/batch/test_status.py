@@ -192,8 +192,10 @@ def make(submission: Submission, active: Optional[bool], states: dict[str, Any],
 def test_the_table_has_the_columns_that_are_needed(submission: Submission) -> None:
     status = make(submission, True, {"skim-0000": ("done", 2, None), "skim-0001": ("running", 1, None)})
     assert list(page(status)) == [
-        *("work-1: pipeline on condor, submitted 2026-01-01 10:00", "  stage      tasks     done  running  waiting"),
-        *("  skim           4        3        1        0", "  convert        1        0        0        1"),
+        "work-1: pipeline on condor, submitted 2026-01-01 10:00",
+        "  stage      tasks     done  running  waiting",
+        "  skim           4        3        1        0",
+        "  convert        1        0        0        1",
         "Jobs are active: nanoml status --wait follows them.",
     ]
 
@@ -211,9 +213,11 @@ def test_reasons_are_grouped_and_say_what_to_do(submission: Submission) -> None:
         ("A note.",),
     )
     assert list(page(status))[3:] == [
-        *("  convert        1        0        0", f"  2 x file unreadable: {KINDS['unreadable'].advice}"),
+        "  convert        1        0        0",
+        f"  2 x file unreadable: {KINDS['unreadable'].advice}",
         "      skim-0000 (worker): root://a//b.root: cannot be read after 3 tries",
-        *("      skim-0001 (worker): root://a//b.root: cannot be read after 3 tries", "A note."),
+        "      skim-0001 (worker): root://a//b.root: cannot be read after 3 tries",
+        "A note.",
         "No job is active. nanoml resubmit does what is missing.",
     ]
 
