@@ -128,13 +128,12 @@ def write() -> Writer:
             found = zip(names, types, strict=True)
             return tuple(ConvertedColumn(name, it, name, made.get(name, "branch")) for name, it in found)
 
+        kept = {name: Truncated(int(it["valid"].sum()), 0) for name, it in objects.items()}
         collections = {
-            name: ConvertedCollection(it.shape[1], "-pt", None, columns(it), Truncated(int(it["valid"].sum()), 0))
-            for name, it in objects.items()
+            it: ConvertedCollection(of.shape[1], "-pt", None, columns(of), kept[it]) for it, of in objects.items()
         }
-        source = FileAccounting(
-            f"{path.stem}.root", len(rows), len(rows), 1.0, "Runs", False, weights=[*weights.values()]
-        )
+        count, given_ = len(rows), [*weights.values()]
+        source = FileAccounting(f"{path.stem}.root", count, count, 1.0, "Runs", False, weights=given_)
         accounting = RecordedAccounting([source] if weights else [], len(rows), len(rows), 0, 1.0, [])
         luminosity = None if cross_section is None else 1.0
         dataset = ConvertedDataset(path.stem, class_, -1, cross_section, luminosity, {}, is_data, accounting)
@@ -151,21 +150,21 @@ def write() -> Writer:
 @pytest.fixture(scope="session")
 def files(sample: Path, tmp_path_factory: pytest.TempPathFactory, write: Writer) -> list[Path]:
     """The example's simulation after its selection: three classes, seven features, about 1500 events."""
-    directory = tmp_path_factory.mktemp("hdf5")
-    return [
-        write(directory / f"{name}.h5", rows, class_=class_, selection=SELECTION)
-        for name, class_, rows, _ in _selected_processes(sample)
-    ]
+    return _written(tmp_path_factory.mktemp("hdf5"), sample, write, has_objects=False)
 
 
 @pytest.fixture(scope="session")
 def object_files(sample: Path, tmp_path_factory: pytest.TempPathFactory, write: Writer) -> list[Path]:
     """The same with the electrons and muons of each event."""
-    directory = tmp_path_factory.mktemp("objects")
-    return [
-        write(directory / f"{name}.h5", rows, class_=class_, selection=SELECTION, objects=objects)
-        for name, class_, rows, objects in _selected_processes(sample)
-    ]
+    return _written(tmp_path_factory.mktemp("objects"), sample, write, has_objects=True)
+
+
+def _written(directory: Path, sample: Path, write: Writer, has_objects: bool) -> list[Path]:
+    found = []
+    for name, class_, rows, objects in _selected_processes(sample):
+        of = {"class_": class_, "selection": SELECTION, "objects": objects if has_objects else None}
+        found.append(write(directory / f"{name}.h5", rows, **of))
+    return found
 
 
 def _selected_processes(sample: Path) -> Iterator[tuple[str, str, NDArray[Any], dict[str, NDArray[Any]]]]:

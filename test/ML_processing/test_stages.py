@@ -28,9 +28,7 @@ train:
 @pytest.mark.parametrize(
     ("shuffle", "files"), [("", ["A.h5", "B.h5"]), ("  shuffle: 0", ["all.h5"]), ("  shuffle: null", ["A.h5", "B.h5"])]
 )
-def test_trains_on_the_datasets_with_a_class_or_on_the_file_of_them_all(
-    tmp_path: Path, shuffle: str, files: list[str]
-) -> None:
+def test_trains_on_datasets_with_a_class_or_on_the_file_of_all(tmp_path: Path, shuffle: str, files: list[str]) -> None:
     (tmp_path / "a.yaml").write_text(CONFIG.replace("SHUFFLE", shuffle))
     names = ("train", "evaluate", "export")
     found = {stage.name: stage for stage in pipeline_stages(load(tmp_path / "a.yaml"), names)}
@@ -47,7 +45,7 @@ def changed(tmp_path: Path, train: str) -> Task:
 
 
 @pytest.mark.parametrize("model", ["net.py:Net", "net:Net", "~/net.py:Net"])
-def test_a_model_of_ones_own_is_found_beside_the_yaml_file_and_its_code_counts(
+def test_a_model_beside_the_yaml_file_and_its_code_count(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -106,15 +104,11 @@ def test_a_cut_goes_into_the_model_with_the_selection_but_modules_do_not(tmp_pat
     config = load(tmp_path / "a.yaml")
     (stage,) = pipeline_stages(config, ["compile"])
     assert {task.settings["wanted"]["cut"] for task in stage.tasks} == {"x > 1"}
-    assert [path.name for path in results(config, stage)] == [
-        "model_with_selection_2018.onnx",
-        "model_with_selection_2022.onnx",
-        "model_with_selection_2018_data.onnx",
-    ]
+    names = [path.name for path in results(config, stage)]
+    assert names == [f"model_with_selection_{it}.onnx" for it in ("2018", "2022", "2018_data")]
     (tmp_path / "a.yaml").write_text(text.replace("SKIM", ", modules: [some.module:it]"))
-    with pytest.raises(
-        ConfigError, match="export.selection: some.module:it of skim.modules is a module of nanoAOD-tools"
-    ):
+    message = "export.selection: some.module:it of skim.modules is a module of nanoAOD-tools"
+    with pytest.raises(ConfigError, match=message):
         pipeline_stages(load(tmp_path / "a.yaml"), ["compile"])
 
 
@@ -157,9 +151,8 @@ def test_data_are_an_input_of_the_report_only_where_a_region_is_named(tmp_path: 
 
 def test_data_of_blind_regions_are_compared_after_they_are_unblinded(tmp_path: Path) -> None:
     text = WITH_DATA + "evaluate: {data_in: [SR]}"
-    with pytest.raises(
-        ConfigError, match=r'data_in\[0\]: data in "SR" are blind until `nanoml unblind`, since nothing says which'
-    ):
+    message = r'data_in\[0\]: data in "SR" are blind until `nanoml unblind`, since nothing says which'
+    with pytest.raises(ConfigError, match=message):
         asked_for(tmp_path, text)
     (tmp_path / "d.root").write_text("events")
     unblind_all(load(tmp_path / "a.yaml"))
@@ -222,9 +215,8 @@ UNBINNED = WITH_DATA + "histogram: {signal: {}}\nfit: {channels: {SR: signal, CR
 
 def test_each_unbinned_channel_has_ratios_whatever_else_is_in_the_fit(tmp_path: Path) -> None:
     def tasks(unbinned: str, more: str = "") -> list[Task]:
-        (tmp_path / "a.yaml").write_text(
-            UNBINNED.replace("MORE", unbinned).replace("regions: [SR]}", f"regions: [SR]{more}}}")
-        )
+        text = UNBINNED.replace("MORE", unbinned).replace("regions: [SR]}", f"regions: [SR]{more}}}")
+        (tmp_path / "a.yaml").write_text(text)
         (stage,) = pipeline_stages(load(tmp_path / "a.yaml"), ["ratios"])
         return list(stage.tasks)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from MLTools.NanoML.nanoaod.folds import fold_of, part_of
 from MLTools.NanoML.terminal import progress
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.unblinding import as_it_is, blinded, places_of, unblind
+from services.points import write_columns
 
 pytest.importorskip("data_processing.histograms.stage")
 from data_processing.histograms.stage import events_seen
@@ -72,15 +73,8 @@ class Loose(Selection):
         events = cutflow.cut("x above -1.5", events.x > least, events)
         return events, {"y": 2 * events.x}
 """
-FILES = {
-    "wprime17": 600,
-    "WZ17": 900,
-    "Muon17": 34_573,
-    "wprime18": 600,
-    "WZ18": 900,
-    "Muon18": 56_713,
-    "EGamma18": 12_347,
-}
+SIMULATION = {f"{name}{era}": count for era in (17, 18) for name, count in (("wprime", 600), ("WZ", 900))}
+FILES = {**SIMULATION, "Muon17": 34_573, "Muon18": 56_713, "EGamma18": 12_347}
 
 
 def write(directory: Path, *only: str, seed: int = 0) -> None:
@@ -89,17 +83,9 @@ def write(directory: Path, *only: str, seed: int = 0) -> None:
     for number, (name, count) in enumerate(FILES.items()):
         if only and name not in only:
             continue
-        random, is_data = np.random.default_rng(number + seed), not name.startswith("w") and not name.startswith("W")
-        events = {
-            "run": np.full(count, 300_000 + number if is_data else 1, np.uint32),
-            "luminosityBlock": np.ones(count, np.uint32),
-            "event": np.arange(count, dtype=np.uint64),
-            "x": random.normal(1.5 if "prime" in name else 0.1, 1, count).astype(np.float32),
-            "tight": random.random(count) < 0.5,
-        }
-        events.update({} if is_data else {"genWeight": np.ones(count, np.float32)})
-        with uproot.recreate(directory / f"{name}.root") as file:
-            file.mktree("Events", {key: values.dtype for key, values in events.items()}).extend(events)
+        random, run = np.random.default_rng(number + seed), 1 if name in SIMULATION else 300_000 + number
+        x = random.normal(1.5 if "prime" in name else 0.1, 1, count).astype(np.float32)
+        write_columns(directory / f"{name}.root", run, x=x, tight=random.random(count) < 0.5)
 
 
 class Search:
@@ -140,9 +126,8 @@ class Search:
         found = {}
         for name in ("Muon17", "Muon18", "EGamma18"):
             events = self.events(name)
-            found.update(
-                {name: len(events["x"]), **{f"{name} {it}": events[it].sum() for it in ("SR", "CR", "VR", "side")}}
-            )
+            found[name] = len(events["x"])
+            found.update({f"{name} {it}": events[it].sum() for it in ("SR", "CR", "VR", "side")})
         assert min(found.values()) > 1000
         return {str(it) for it in found.values()}
 
@@ -192,9 +177,8 @@ def test_nothing_is_shown_before_something_says_what_is_blind(search: Search) ->
     assert channels_of(channels, "fakes").keys() == {"SR_2018", "VR_2018"}  # data are used for estimates
     for name, it in channels.items():  # and nothing is taken out of simulation
         events = search.events("WZ17" if "2017" in name else "WZ18")
-        assert it.processes["WZ"].nominal.sum() == pytest.approx(
-            events[it.region].sum() / 900 * (30_000 if "2017" in name else 60_000)
-        )
+        expected = events[it.region].sum() / 900 * (30_000 if "2017" in name else 60_000)
+        assert it.processes["WZ"].nominal.sum() == pytest.approx(expected)
     assert all(it.note == "" for it in channels.values())
     without = "\n".join(line for line in CONFIG.splitlines() if not line.startswith(("regions", "data_driven")))
     assert search.seen(search.fill(without)) == set()
@@ -242,9 +226,8 @@ def test_files_of_data_show_nothing_after_the_first_cut_unless_asked(search: Sea
     for path in paths:
         shown, content = search.say("inspect", path), search.say("inspect", path, "--json")
         assert numbers_in(shown + content) & secrets == set(), path
-        assert "How many events of data pass the first cut and others may be blind: --show-data" in " ".join(
-            shown.split()
-        )
+        warning = "How many events of data pass the first cut and others may be blind: --show-data"
+        assert warning in " ".join(shown.split())
         assert re.search(r"\n *events +blind\n", shown)
         told = json.loads(content)
         books = (told.get("record") or told["datasets"][0])["books"]
@@ -278,9 +261,7 @@ def test_conversions_and_mergers_without_an_analysis_do_not_tell_either(search: 
     assert "all.root: 2 files, 6 branches" in said
 
 
-def test_scores_without_an_analysis_do_not_tell_either(
-    search: Search, tmp_path: Path, linear_model: Callable[..., Path]
-) -> None:
+def test_scores_without_an_analysis_do_not_tell(search: Search, tmp_path: Path, linear_model: Any) -> None:
     """If a model was trained in a signal region, the share of data outside of its range is that outside of the region."""
     known = {"name": "x", "low": 0, "high": 9, "missing": [], "may_be_missing": False, "quantiles": [], "outside": 0.01}
     inputs = [{**known, "limit": 0.02}]
@@ -323,10 +304,8 @@ def data_in_tables(search: Search) -> dict[str, str]:
 @pytest.mark.exhaustive("each way to look at blind data")
 def test_an_event_in_a_blind_region_is_in_no_other(search: Search) -> None:
     """Neither in one with the same events nor in one that overlaps, in any histogram; simulation and estimates lose as much."""
-    text = (
-        CONFIG.replace("regions: {SR", 'regions: {TWIN: "x > 0 && tight", SR')
-        + "blind: {regions: [SR], signal_over_root_background: null}\n"
-    )
+    text = CONFIG.replace("regions: {SR", 'regions: {TWIN: "x > 0 && tight", SR')
+    text += "blind: {regions: [SR], signal_over_root_background: null}\n"
     search.yaml.write_text(text)
     search.say("score", search.yaml)
     channels = search.fill(text)
@@ -363,11 +342,8 @@ def test_an_event_in_a_blind_region_is_in_no_other(search: Search) -> None:
 
 def test_bins_in_other_regions_stay_blind(search: Search) -> None:
     """In all histograms: one with all events of a region would tell the bins that another one hides."""
-    text = (
-        CONFIG.replace("histogram: {", "histogram: {flat: {of: tight, bins: [2, 0, 2]}, ")
-        + FIT
-        + "blind: {regions: [SR], signal_over_root_background: 29}\n"
-    )
+    text = CONFIG.replace("histogram: {", "histogram: {flat: {of: tight, bins: [2, 0, 2]}, ") + FIT
+    text += "blind: {regions: [SR], signal_over_root_background: 29}\n"
     channels = search.fill(text)
     assert channels["VR_2017"].blind is not None
     assert channels["VR_2017"].blind.any()
@@ -400,9 +376,8 @@ def test_raw_events_of_a_class_from_blind_data_are_not_told(search: Search) -> N
     text = CONFIG.replace("score:", "train: {model: bdt, epochs: 5, folds: 3, regions: [SR]}\nscore:")
     search.yaml.write_text(text)
     said = search.say("train", search.yaml) + search.say("evaluate", search.yaml)
-    page = re.sub(
-        r'base64,[^"]*|<style>.*?</style>', "", (search.workdir / "training/report.html").read_text(), flags=re.S
-    )
+    page = (search.workdir / "training/report.html").read_text()
+    page = re.sub(r'base64,[^"]*|<style>.*?</style>', "", page, flags=re.S)
     raw = [int(search.events(name)["side"].sum()) for name in ("Muon18", "EGamma18")]
     for text in (said, re.sub(r"<[^>]*>", " ", page)):
         assert not numbers_in(text) & {*map(str, raw), str(sum(raw))}
@@ -414,18 +389,15 @@ def test_raw_events_of_a_class_from_blind_data_are_not_told(search: Search) -> N
 
 
 @pytest.mark.exhaustive("each way to look at blind data")
-def test_a_fit_uses_data_only_if_every_channel_may_be_shown(
-    search: Search, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fit_uses_data_only_if_every_channel_may_be_shown(search: Search, request: Any, monkeypatch: Any) -> None:
     """A channel that is added later is blind, and so is another era; then data are in no channel, and in no file of the fit."""
     pytest.importorskip("statistical_analysis.stages")
     request.getfixturevalue("compiled_once")
     monkeypatch.setattr("MLTools.NanoML.report.figures.Figures.add", lambda figures, name, draw, numbers: None)
     search.yaml.write_text(CONFIG + FIT)
     assert "; blinded" in search.say("run", search.yaml)
-    assert "CR (2018), 100% of the data" in search.say(
-        "unblind", search.yaml, "CR", "--era", "2018", "--because", "a control region", says="search\n"
-    )
+    given = ("CR", "--era", "2018", "--because", "a control region")
+    assert "CR (2018), 100% of the data" in search.say("unblind", search.yaml, *given, says="search\n")
     search.fill(CONFIG + FIT)
     assert "; blinded" in search.say("fit", search.yaml)  # CR of 2017 is blind
     search.say("run", search.yaml)
@@ -485,15 +457,13 @@ def test_a_part_of_the_data_is_what_it_says(search: Search) -> None:
             assert it.processes[DATA].nominal.tolist() == seen.tolist()
             assert (seen + rest).tolist() == whole[name].processes[DATA].nominal.tolist()
             assert abs(seen.sum() - share * (seen + rest).sum()) < 4 * np.sqrt(share * (seen + rest).sum())
-            for process in ("WZ", "wprime", "fakes"):
-                if process in it.processes:
-                    now, then = it.processes[process], whole[name].processes[process]
-                    assert now.nominal == pytest.approx(share * then.nominal)
-                    assert now.variances == pytest.approx(share**2 * then.variances)
+            for process in {*it.processes} & {"WZ", "wprime", "fakes"}:
+                now, then = it.processes[process], whole[name].processes[process]
+                assert now.nominal == pytest.approx(share * then.nominal)
+                assert now.variances == pytest.approx(share**2 * then.variances)
             assert (it.share, it.note) == (share, f"{100 * share:g} % of the data")
-    assert all(
-        (part[0.2][name].processes[DATA].nominal <= it.processes[DATA].nominal).all() for name, it in part[0.4].items()
-    )
+    fewer, more = ([it.processes[DATA].nominal for it in part[share].values()] for share in (0.2, 0.4))
+    assert all((few <= many).all() for few, many in zip(fewer, more, strict=True))
     templates = search.templates()
     assert templates.seen([part[0.4]["SR_2017"]]) == {"2017": (400, 400)}
     assert templates.seen([part[0.4]["SR_2017"], whole["SR_2018"]]) == {"2017": (400, 400), "2018": (2000, 2000)}
@@ -525,11 +495,7 @@ def test_what_is_unblinded_are_these_events(search: Search) -> None:
     unblind(config, as_it_is(config, [("SR", "2017")]).values(), "it is final", "")
     assert is_open("2017")
     assert is_open("2018")
-    cuts, muons, log = (
-        search.directory / "tables/cuts.json",
-        search.directory / "Muon18.root",
-        search.workdir / "unblinded.json",
-    )
+    cuts, muons = (search.directory / it for it in ("tables/cuts.json", "Muon18.root"))
     cuts.write_text('{"x": -1.4}')
     progress._notes.clear()
     assert not is_open("2017")
@@ -545,7 +511,7 @@ def test_what_is_unblinded_are_these_events(search: Search) -> None:
     assert search.seen(channels) == {f"{it}_2017" for it in ("SR", "CR", "VR", "side")}
     muons.write_bytes(kept)
     assert is_open("2018")
-    assert len(json.loads(log.read_text())["data"]) == 2  # one for each era
+    assert len(json.loads((search.workdir / "unblinded.json").read_text())["data"]) == 2  # one for each era
 
 
 # 26 to 28: what permits by itself
@@ -574,7 +540,7 @@ def test_a_dry_run_notes_nothing_and_a_run_notes_what_is_declared(search: Search
             "fit:",
             "x-fit:",
             ["SR"],
-            "has no fit, so there is no result to unblind. What may be seen without one, say in the YAML",
+            "has no fit, so there is no result to unblind. What may be seen without one, say in",
         ),
         (", data: true", ", class: other, cross_section: 1", ["SR"], "has no data, so there is no result"),
         ("", "", ["SSR"], 'there are no data in "SSR". Did you mean "SR"?'),

@@ -41,7 +41,9 @@ datasets:
   Muon_2022: {files: Muon_2022.root, data: true, era: 2022}
 regions: {SR: isTight && nB == 0, CR: isTight && nB > 0, sideband: "!isTight"}
 data_driven:
-  fakes: {from: [Muon_2018, Muon_2022], region: sideband, weight: 0.3, subtract: [WZ], into: {SR: nB == 0, CR: nB > 0}}
+  fakes:
+    {from: [Muon_2018, Muon_2022], region: sideband, weight: 0.3, variations: {up: 0.4, down: 0.3 - 0.1 * nB},
+     subtract: [WZ], into: {SR: nB == 0, CR: nB > 0}}
 skim: {cut: x > -2.5, keep: [x, y, isTight, nB]}
 convert: {features: [x, y], shuffle: 1}
 train: {model: "own.py:Own", per_era: true, regions: [SR], folds: 3, epochs: 6, batch_size: 16, options: {width: 8}}
@@ -151,12 +153,44 @@ def test_there_is_a_report_of_each(config: Config) -> None:
         assert name.format(era) in said
 
 
+def test_a_class_from_data_is_trained_on_and_reported(config: Config) -> None:
+    with h5py.File(config.base / "out" / "hdf5" / "all_2022.h5") as file:
+        rows = file["events"][:]
+    data = dict(scored(config))["Muon_2022"]
+    assert {*rows["event"][rows["run"] > 1]} == {*data["event"][~data["isTight"]]}
+    directory = config.base / "out" / "training_2022"
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert metrics["plots"]["significance"]["physical"]
+    regions = metrics["regions"]
+    for name in ("SR", "CR"):
+        weights = rows["weight"][rows[f"in_{name}"] & (rows["label"] == 2)].astype(float)
+        found = regions[name]["yields"]["fakes"]
+        assert found["events"] == len(weights) > 80
+        assert found["sum_of_weights"] == pytest.approx(weights.sum(), rel=1e-6)
+        assert found["sum_of_weights_error"] == pytest.approx(np.sqrt((weights**2).sum()))
+        assert regions[name]["auc_one_against_all"]["signal"]["value"] > 0.6
+    assert metrics["events"]["classes"]["fakes"]["events"] == regions["SR"]["yields"]["fakes"]["events"]
+    # of the sideband the simulation is left, not the estimate
+    assert regions["sideband"]["yields"]["fakes"]["events"] == 0
+    assert regions["sideband"]["yields"]["WZ"]["events"] > 150
+    page = (directory / "report.html").read_text()
+    assert "fakes_less_WZ_2022 (fakes)" in page
+    assert "subtracted in sideband, weighted by 0.3" in page
+    (source,) = metrics["variations"]["sources"]
+    inside = rows[rows["in_SR"] & (rows["label"] == 2)]
+    sums = [inside[f"weight{it}"].sum(dtype=float) for it in ("", "_fakesUp", "_fakesDown")]
+    up, down = sums[1] / sums[0], sums[2] / sums[0]
+    assert (up, down) == (pytest.approx(4 / 3, rel=1e-5), pytest.approx(1, abs=1e-6))
+    assert source["yields"]["fakes"]["up"] == pytest.approx(up - 1, rel=1e-4)
+    (varied,) = metrics["variations"]["regions"]["CR"]
+    assert varied["yields"]["fakes"]["down"] == pytest.approx(-1 / 3, rel=1e-4)
+    assert varied["yields"]["WZ"] == {"up": 0, "down": 0}
+
+
 def test_histograms_have_one_name_and_all_events(config: Config) -> None:
     with uproot.open(config.base / "out" / "histograms" / "histograms.root") as file:
         found = {
-            (era, region, process): {
-                name: file[f"{name}/{region}_{era}/{process}"] for name in ("toy_discriminant", "x")
-            }
+            (era, region, process): {it: file[f"{it}/{region}_{era}/{process}"] for it in ("toy_discriminant", "x")}
             for era in ERAS
             for region in ("SR", "CR")
             for process in PROCESSES
@@ -174,9 +208,8 @@ def test_histograms_have_one_name_and_all_events(config: Config) -> None:
                 expected = rows["eventWeight"][inside].sum(dtype=float)
                 for each in found[era, region, process].values():
                     assert each.values(flow=True).sum() == pytest.approx(expected, rel=1e-5)
-                shape = np.histogram(rows["toy_discriminant"][inside], 5, (0, 1), weights=rows["eventWeight"][inside])[
-                    0
-                ]
+                score, weights = rows["toy_discriminant"][inside], rows["eventWeight"][inside]
+                shape, _ = np.histogram(score, 5, (0, 1), weights=weights)
                 assert found[era, region, process]["toy_discriminant"].values() == pytest.approx(shape, rel=1e-4)
             events[era].append(rows)
     assert counted == dict.fromkeys(ERAS, 0)

@@ -1,7 +1,8 @@
-"""Every shipped configuration, from the sample data to scores in ROOT files."""
+"""Every shipped configuration, and a new one without classes, from the sample data to scores in ROOT files."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import uproot
 
+from MLTools.NanoML.commands.start import create
 from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,3 +76,28 @@ ALL = pytest.mark.exhaustive("every shipped configuration")
 def test_configuration(directory: Path, name: str) -> None:
     run(directory, "run", name)
     check_scores(directory / Path(name).stem)
+
+
+@pytest.mark.exhaustive("an analysis without classes")
+def test_a_regression_without_classes_is_of_all_simulation(tmp_path: Path) -> None:
+    """A new analysis that estimates the mass of the leptons, which is from 100 to 600 GeV."""
+    create(tmp_path / "leptons")
+    analysis = tmp_path / "leptons" / "analysis.yaml"
+    lines = [line for line in analysis.read_text().splitlines() if not line.strip().startswith("class:")]
+    settings = "  model: mlp\n  targets: [ThreeLep_mass]\n  folds: 3\n  epochs: 20"
+    analysis.write_text("\n".join(lines).replace("  model: mlp", settings))
+    run(analysis.parent, "run", "analysis.yaml")
+    results = analysis.parent / "results"
+    described, metrics = (json.loads((results / f"training/{it}.json").read_text()) for it in ("training", "metrics"))
+    assert [it["class"] for it in described["datasets"]] == [None, None, None]
+    selected = sum(it["books"]["selected"] for it in described["datasets"])
+    assert described["data"]["classes"]["all"]["events"] == selected > 900
+    assert "ThreeLep_mass" not in [it["name"] for it in described["features"]]
+    assert metrics["events"]["tested"] == metrics["events"]["classes"]["all"]["events"]
+    assert 0 < metrics["targets"]["ThreeLep_mass"]["network"]["resolution"]["value"] < 80
+    assert "Regression of ThreeLep_mass" in (results / "training/report.html").read_text()
+    for name in ("signal", "WZ", "ZG"):
+        (file,) = (results / "scores" / name).glob("*.root")
+        estimates = uproot.open(file)["Events"]["leptons_ThreeLep_mass"].array(library="np")
+        assert (np.abs(estimates) < 3000).all()
+        assert estimates.std() > 30

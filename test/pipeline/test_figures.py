@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import uproot
 from click.testing import CliRunner
 
 pytest.importorskip("data_processing.histograms.stage")
@@ -35,7 +34,9 @@ from MLTools.NanoML.report.figures import in_style
 from MLTools.NanoML.report.section import Style, style_of
 from MLTools.NanoML.terminal import progress
 from services.blinding import unblind_all
+from services.points import write_columns
 
+Drawn = tuple[Path, list[Figure], list[Figure]]
 pytestmark = pytest.mark.exhaustive("every figure of an analysis with all that can be shown")
 
 CONFIG = """\
@@ -94,16 +95,8 @@ def write(directory: Path) -> None:
         for era in (18, 22):
             random = np.random.default_rng(10 * number + era)
             count *= 2 if (name, era) == ("data", 22) else 1
-            events = {
-                "run": np.full(count, 300_000 + era if name == "data" else 1, np.uint32),
-                "luminosityBlock": np.ones(count, np.uint32),
-                "event": np.arange(count, dtype=np.uint64),
-                "x": random.normal(mean, 1, count).astype(np.float32),
-                "tight": random.random(count) < 0.5,
-            }
-            events.update({} if name == "data" else {"genWeight": np.ones(count, np.float32)})
-            with uproot.recreate(directory / f"{name}{era}.root") as file:
-                file.mktree("Events", {key: values.dtype for key, values in events.items()}).extend(events)
+            x, run = random.normal(mean, 1, count).astype(np.float32), 300_000 + era if name == "data" else 1
+            write_columns(directory / f"{name}{era}.root", run, x=x, tight=random.random(count) < 0.5)
 
 
 def say(*arguments: object) -> str:
@@ -114,9 +107,7 @@ def say(*arguments: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def drawn(
-    tmp_path_factory: pytest.TempPathFactory, compiled_once: None
-) -> Iterator[tuple[Path, list[Figure], list[Figure]]]:
+def drawn(tmp_path_factory: pytest.TempPathFactory, compiled_once: None) -> Iterator[Drawn]:
     """The analysis, its figures, and those after it was unblinded."""
     directory, figures, blind = tmp_path_factory.mktemp("figures"), list[Figure](), list[Figure]()
     write(directory)
@@ -173,7 +164,7 @@ def points_of(axes: Axes) -> np.ndarray:
     return every[np.isfinite(every).all(axis=1)]
 
 
-def test_each_says_what_it_shows(drawn: tuple[Path, list[Figure], list[Figure]]) -> None:
+def test_each_says_what_it_shows(drawn: Drawn) -> None:
     _, blind, unblinded = drawn
     assert len(blind) > 40
     shown = {axes.get_xlabel() for figure in blind for axes in figure.axes}
@@ -184,15 +175,12 @@ def test_each_says_what_it_shows(drawn: tuple[Path, list[Figure], list[Figure]])
         assert sum("TeV)" in it or it.endswith("TeV") for it in every) == 1, told(figure)
 
 
-def test_each_axis_has_a_name(drawn: tuple[Path, list[Figure], list[Figure]]) -> None:
+def test_each_axis_has_a_name(drawn: Drawn) -> None:
     for figure in (*drawn[1], *drawn[2]):
         for axes in (it for it in figure.axes if it.get_label() != "<colorbar>" and not it.images):
             named = [any(it.get_text() for it in axis.get_ticklabels()) for axis in (axes.xaxis, axes.yaxis)]
-            if (
-                named[0]
-                and axes.xaxis.get_tick_params().get("labelbottom", True)
-                and axes.get_subplotspec().is_last_row()
-            ):
+            is_shown = axes.xaxis.get_tick_params().get("labelbottom", True)
+            if named[0] and is_shown and axes.get_subplotspec().is_last_row():
                 assert axes.get_xlabel(), told(figure)
             names = [it.get_text() for it in axes.get_yticklabels()]
             is_numeric = any(it and it[-1].isdigit() for it in names) and not any(it[:1].isalpha() for it in names)
@@ -200,7 +188,7 @@ def test_each_axis_has_a_name(drawn: tuple[Path, list[Figure], list[Figure]]) ->
             assert not {axes.get_xlabel(), axes.get_ylabel()} & {"m", "wprime", "Events"}, told(figure)
 
 
-def test_the_luminosity_is_that_of_what_is_shown(drawn: tuple[Path, list[Figure], list[Figure]]) -> None:
+def test_the_luminosity_is_that_of_what_is_shown(drawn: Drawn) -> None:
     seen = set()
     for figure in drawn[1]:
         every = " ".join(texts(figure))
@@ -212,7 +200,7 @@ def test_the_luminosity_is_that_of_what_is_shown(drawn: tuple[Path, list[Figure]
     assert {"m_CR", "m_CR_2022", "prefit_SR_2018", "postfit_SR_2022"} <= seen
 
 
-def test_a_process_has_one_colour_and_one_name(drawn: tuple[Path, list[Figure], list[Figure]]) -> None:
+def test_a_process_has_one_colour_and_one_name(drawn: Drawn) -> None:
     style: Style = style_of(load(drawn[0] / "a.yaml"))
     names = {style.name(it): to_rgba(style.color(it)) for it in ("wprime", "WZ", "ZG")}
     assert names["$Z\\gamma$"] == to_rgba("purple")
@@ -235,7 +223,7 @@ def test_a_process_has_one_colour_and_one_name(drawn: tuple[Path, list[Figure], 
 
 
 @in_style  # texts have the size of the font in which they are drawn
-def test_nothing_lies_outside_or_under_a_legend(drawn: tuple[Path, list[Figure], list[Figure]]) -> None:
+def test_nothing_lies_outside_or_under_a_legend(drawn: Drawn) -> None:
     for figure in (*drawn[1], *drawn[2]):
         renderer = FigureCanvasAgg(figure).get_renderer()
         width, height = figure.bbox.width, figure.bbox.height
@@ -253,7 +241,7 @@ def test_nothing_lies_outside_or_under_a_legend(drawn: tuple[Path, list[Figure],
             assert not any(isinstance(it, AxesImage) for it in axes.get_children()), told(figure)
 
 
-def test_points_that_are_outside_have_arrows(drawn: tuple[Path, list[Figure], list[Figure]]) -> None:
+def test_points_that_are_outside_have_arrows(drawn: Drawn) -> None:
     count = 0
     for figure in (*drawn[1], *drawn[2]):
         for axes in (it for it in figure.axes if it.get_ylabel() == "Data / exp."):
@@ -266,9 +254,7 @@ def test_points_that_are_outside_have_arrows(drawn: tuple[Path, list[Figure], li
     assert count > 10
 
 
-def test_figures_after_unblinding_have_data_with_prefit_and_postfit(
-    drawn: tuple[Path, list[Figure], list[Figure]],
-) -> None:
+def test_figures_after_unblinding_have_data_with_prefit_and_postfit(drawn: Drawn) -> None:
     fits = [it.axes[0] for it in drawn[2] if it.get_label().startswith("postfit")]
     assert len(fits) == 4  # of two eras, at two masses
     for axes in fits:
@@ -277,7 +263,7 @@ def test_figures_after_unblinding_have_data_with_prefit_and_postfit(
     assert any("Blind" in axes.get_legend_handles_labels()[1] for axes in blind)
 
 
-def test_each_has_its_numbers_beside_it(drawn: tuple[Path, list[Figure], list[Figure]]) -> None:
+def test_each_has_its_numbers_beside_it(drawn: Drawn) -> None:
     pictures = [*(drawn[0] / "all").rglob("*.png")]
     assert len(pictures) > 30
     for path in pictures:

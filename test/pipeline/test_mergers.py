@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import os
@@ -38,12 +39,8 @@ ENTRIES = 600
 RANGES = ((0, 150), (150, 250), (400, 1000))  # first entry, and how many
 CUT = "MET_pt > 25"
 SECTIONS = {"1": [[14001, 14002], [14004, 14004]]}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "all": {},
-    "cut": {"cut": CUT},
-    "json": {"jsonInput": SECTIONS},
-    "cut and json": {"cut": CUT, "jsonInput": SECTIONS},
-}
+OPTIONS: dict[str, dict[str, Any]] = {"all": {}, "cut": {"cut": CUT}, "json": {"jsonInput": SECTIONS}}
+OPTIONS["cut and json"] = {**OPTIONS["cut"], **OPTIONS["json"]}
 
 
 class Muons(Selection):
@@ -60,17 +57,10 @@ class Muons(Selection):
 class EvenEvents:
     """A module that is no selection."""
 
-    def beginJob(self) -> None:  # noqa: N802
+    def beginJob(self, *_: Any) -> None:  # noqa: N802
         pass
 
-    def endJob(self) -> None:  # noqa: N802
-        pass
-
-    def beginFile(self, *_: Any) -> None:  # noqa: N802
-        pass
-
-    def endFile(self, *_: Any) -> None:  # noqa: N802
-        pass
+    endJob = beginFile = endFile = beginJob  # noqa: N815
 
     def analyze(self, event: Any) -> bool:
         return bool(event.event % 2 == 0)
@@ -99,7 +89,7 @@ def source(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-Postprocess = Callable[..., Path]
+Postprocess, Ranges, Whole = Callable[..., Path], Callable[[str], list[Path]], Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
@@ -107,18 +97,10 @@ def postprocess(tmp_path_factory: pytest.TempPathFactory) -> Postprocess:
     number = itertools.count()
 
     def run(source: Path, first: int = 0, most: int | None = None, modules: Any = None, **options: Any) -> Path:
-        directory = tmp_path_factory.mktemp("skims")
-        postfix = f"_{next(number)}"
-        postprocessor()(
-            str(directory),
-            [str(source)],
-            modules=[PostprocModule(Muons())] if modules is None else modules,
-            compression="none",
-            postfix=postfix,
-            firstEntry=first,
-            maxEntries=most,
-            **options,
-        ).run()
+        directory, postfix = tmp_path_factory.mktemp("skims"), f"_{next(number)}"
+        chosen = [PostprocModule(Muons())] if modules is None else modules
+        options |= {"modules": chosen, "postfix": postfix, "firstEntry": first, "maxEntries": most}
+        postprocessor()(str(directory), [str(source)], compression="none", **options).run()
         return directory / f"{source.stem}{postfix}.root"
 
     return run
@@ -162,41 +144,26 @@ def converted(paths: Sequence[Path], output: Path, **settings: Any) -> dict[int,
 
 def accounting(path: Path) -> Accounting:
     with RootFile(path) as file:
-        record = Provenance.of(file)
-    assert record is not None
+        record: Any = Provenance.of(file)
     return record.accounting
 
 
 @pytest.fixture(scope="module")
-def ranges(source: Path, postprocess: Postprocess) -> Callable[[str], list[Path]]:
+def ranges(source: Path, postprocess: Postprocess) -> Ranges:
     """The skims of the three ranges, by the options."""
-    known: dict[str, list[Path]] = {}
-
-    def make(name: str) -> list[Path]:
-        if name not in known:
-            known[name] = [postprocess(source, *each, **OPTIONS[name]) for each in RANGES]
-        return known[name]
-
-    return make
+    return functools.cache(lambda name: [postprocess(source, *each, **OPTIONS[name]) for each in RANGES])
 
 
 @pytest.fixture(scope="module")
-def whole(source: Path, postprocess: Postprocess) -> Callable[[str], Path]:
+def whole(source: Path, postprocess: Postprocess) -> Whole:
     """The skim of one pass, by the options."""
-    known: dict[str, Path] = {}
-
-    def make(name: str) -> Path:
-        if name not in known:
-            known[name] = postprocess(source, **OPTIONS[name])
-        return known[name]
-
-    return make
+    return functools.cache(lambda name: postprocess(source, **OPTIONS[name]))
 
 
 @pytest.mark.parametrize("merger", list(MERGERS))
 @pytest.mark.parametrize("options", list(OPTIONS))
-def test_ranges_have_the_weights_of_one_pass_however_they_are_merged(
-    options: str, merger: str, ranges: Callable[[str], list[Path]], whole: Callable[[str], Path], tmp_path: Path
+def test_merged_ranges_have_the_weights_of_one_pass(
+    options: str, merger: str, ranges: Ranges, whole: Whole, tmp_path: Path
 ) -> None:
     paths = ranges(options)
     if "json" in options and merger == "haddnano":
@@ -214,14 +181,12 @@ def test_ranges_have_the_weights_of_one_pass_however_they_are_merged(
     assert content["sum_of_weights"] == one.sum_of_weights
 
 
-def test_ranges_need_not_be_merged(
-    ranges: Callable[[str], list[Path]], whole: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_ranges_need_not_be_merged(ranges: Ranges, whole: Whole, tmp_path: Path) -> None:
     expected = converted([whole("cut")], tmp_path / "whole.h5")
     assert converted(ranges("cut")[::-1], tmp_path / "ranges.h5") == expected
 
 
-def test_gaps_are_refused_or_scaled(source: Path, ranges: Callable[[str], list[Path]], tmp_path: Path) -> None:
+def test_gaps_are_refused_or_scaled(source: Path, ranges: Ranges, tmp_path: Path) -> None:
     paths = [ranges("all")[0], ranges("all")[2]]
     by_root(paths, tmp_path / "merged.root")
     with pytest.raises(NanoMLError, match=r"merged.root: lacks entries 150 to 399 of .*in.root, and no other"):
@@ -241,9 +206,7 @@ def test_gaps_are_refused_or_scaled(source: Path, ranges: Callable[[str], list[P
 
 
 @pytest.mark.parametrize("merger", list(MERGERS))
-def test_overlaps_are_refused(
-    source: Path, ranges: Callable[[str], list[Path]], postprocess: Postprocess, merger: str, tmp_path: Path
-) -> None:
+def test_overlaps_are_refused(source: Path, ranges: Ranges, postprocess: Any, merger: str, tmp_path: Path) -> None:
     paths = [*ranges("all"), postprocess(source, 380, 30)]
     with pytest.raises(NanoMLError, match=r"was made from entries 380 to 399 of .*in.root, as .* was: these events"):
         MERGERS[merger](paths, tmp_path / "merged.root")
@@ -251,9 +214,7 @@ def test_overlaps_are_refused(
 
 
 @pytest.mark.parametrize("merger", list(MERGERS))
-def test_skims_by_other_options_do_not_belong_together(
-    ranges: Callable[[str], list[Path]], merger: str, tmp_path: Path
-) -> None:
+def test_skims_by_other_options_do_not_belong_together(ranges: Ranges, merger: str, tmp_path: Path) -> None:
     paths = [*ranges("all")[:2], ranges("cut")[2]]
     with pytest.raises(NanoMLError, match=r"selected (by the cut MET_pt > 25|without a cut)"):
         MERGERS[merger](paths, tmp_path / "merged.root")
@@ -263,8 +224,7 @@ def test_skims_by_other_options_do_not_belong_together(
 def test_the_record_names_cut_json_and_modules(source: Path, postprocess: Postprocess) -> None:
     output = postprocess(source, 100, 300, [EvenEvents(), PostprocModule(Muons())], cut=CUT, jsonInput=SECTIONS)
     with RootFile(output) as file:
-        record = Provenance.of(file)
-    assert record is not None
+        record: Any = Provenance.of(file)
     criteria = record.criteria
     assert (criteria.cut, criteria.certified and criteria.certified.file) == (CUT, "luminosity JSON")
     assert [name.rpartition(":")[2] for name in criteria.modules] == ["EvenEvents", "Muons"]
@@ -281,9 +241,7 @@ def test_the_record_names_cut_json_and_modules(source: Path, postprocess: Postpr
 
 
 @pytest.mark.parametrize("merger", list(MERGERS))
-def test_a_range_of_which_nothing_is_preselected_counts(
-    source: Path, postprocess: Postprocess, merger: str, tmp_path: Path
-) -> None:
+def test_a_range_without_events_counts(source: Path, postprocess: Postprocess, merger: str, tmp_path: Path) -> None:
     cut = "MET_pt > 25 && (Entry$ < 150 || Entry$ >= 400)"
     paths = [postprocess(source, *each, cut=cut) for each in RANGES]
     expected = converted([postprocess(source, cut=cut)], tmp_path / "whole.h5")
@@ -294,7 +252,7 @@ def test_a_range_of_which_nothing_is_preselected_counts(
 
 
 def test_an_input_that_is_not_there_any_more(
-    source: Path, tmp_path: Path, postprocess: Postprocess, capsys: pytest.CaptureFixture[str]
+    source: Path, tmp_path: Path, postprocess: Postprocess, capsys: Any
 ) -> None:
     copy = tmp_path / "in.root"
     shutil.copy(source, copy)
@@ -312,16 +270,15 @@ def test_an_input_that_is_not_there_any_more(
     assert content["sum_of_weights"] == 500.1 - 99.7 + 33.3
 
 
-def test_files_that_nanoaodtools_merges_itself(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Callable[[str], Path]
+def test_files_that_nanoaodtools_merges(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Whole
 ) -> None:
     if shutil.which("haddnano.py") is None:
         pytest.skip("haddnano.py is not in the PATH")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    postprocessor()(
-        str(tmp_path), [str(source)], modules=[PostprocModule(Muons())], compression="none", haddFileName="all.root"
-    ).run()
+    settings: dict[str, Any] = {"modules": [PostprocModule(Muons())], "compression": "none", "haddFileName": "all.root"}
+    postprocessor()(str(tmp_path), [str(source)], **settings).run()
     expected = converted([whole("all")], tmp_path / "whole.h5")
     assert converted([tmp_path / "all.root"], tmp_path / "all.h5") == expected
 
@@ -345,9 +302,7 @@ def event_loop(source: Path, output: Path, entries: range) -> Path:
     return output
 
 
-def test_where_no_postprocessor_is_the_range_is_unknown(
-    source: Path, whole: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_where_no_postprocessor_is_the_range_is_unknown(source: Path, whole: Whole, tmp_path: Path) -> None:
     part = event_loop(source, tmp_path / "part.root", range(100, 400))
     (one,) = accounting(part).files
     assert one.part is not None

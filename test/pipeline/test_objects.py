@@ -54,15 +54,8 @@ def directory(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     hdf5 = directory / "ZG.h5"
     objects = {"Electron": StoredCollection((*FIELDS, "genPartFlav"), 4, "-pt")}
     convert_files(ConvertJob([str(source)], hdf5, ["PV_npvs"], objects, Sample("ZG", None, 0.0757, False), (), 59.8))
-    settings = Train(
-        "mlp",
-        per_object=PerObject("Electron", "genPartFlav", CLASSES),
-        options={"hidden": [16]},
-        epochs=8,
-        learning_rate=0.02,
-        folds=3,
-        device="cpu",
-    )
+    of_each, options = PerObject("Electron", "genPartFlav", CLASSES), {"hidden": [16]}
+    settings = Train("mlp", options, per_object=of_each, epochs=8, learning_rate=0.02, folds=3, device="cpu")
     train([hdf5], settings, directory / "training")
     evaluate(directory / "training", [hdf5], directory / "training")
     export(directory / "training", directory / "tagger.onnx", Export())
@@ -85,9 +78,8 @@ def test_the_training_is_of_objects(directory: Path, source: Path) -> None:
     described = content(directory / "training" / "training.json")
     assert (described["level"], described["collection"]) == ("object", "Electron")
     assert {name: it["events"] for name, it in described["data"]["classes"].items()} == counts
-    assert described["notes"][0] == (
-        f"158 of {len(flavours):,} objects of Electron have no class by Electron_genPartFlav and are left out: 22 (158)."
-    )
+    note = "objects of Electron have no class by Electron_genPartFlav and are left out: 22 (158)."
+    assert described["notes"][0] == f"158 of {len(flavours):,} {note}"
     measured = content(directory / "training" / "metrics.json")
     assert measured["signal"] == "prompt"
     assert measured["auc"]["network"] > 0.9
@@ -141,12 +133,10 @@ def page(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) 
 def test_the_page_has_its_numbers(page: Path) -> None:
     text = (ROOT / "doc" / "howto" / "train.md").read_text()
     measured = content(page / "electrons" / "training" / "metrics.json")
-    told = re.search(r"AUC is ([\d.]+) ± ([\d.]+) on", text)
-    assert told is not None
+    told: Any = re.search(r"AUC is ([\d.]+) ± ([\d.]+) on", text)
     assert measured["auc"]["network"] == pytest.approx(float(told[1]), abs=float(told[2]))
-    (note,) = (
-        note for note in content(page / "electrons" / "training" / "training.json")["notes"] if "left out" in note
-    )
+    notes = content(page / "electrons" / "training" / "training.json")["notes"]
+    (note,) = (it for it in notes if "left out" in it)
     assert note in " ".join(text.split())
 
 
@@ -155,9 +145,8 @@ def test_the_page_shuffles_and_scores(page: Path) -> None:
     with h5py.File(page / "electrons" / "hdf5" / "all.h5") as file:
         assert len(file["events"]) == 8250
     copies = sorted((page / "electrons" / "scores").glob("*/*.root"))
-    assert [path.stem for path in copies] == [
-        f"{name}_{i}" for name in ("WZTo3LNu_Pt100", "ZGToLLG_PtG100") for i in range(3)
-    ]
+    names = ("WZTo3LNu_Pt100", "ZGToLLG_PtG100")
+    assert [path.stem for path in copies] == [f"{name}_{i}" for name in names for i in range(3)]
     prompt, flavour = read(copies[0], "Electron_electrons_prompt", "Electron_genPartFlav")
     assert ak.num(prompt).to_list() == ak.num(flavour).to_list()
     assert ak.mean(prompt[flavour == 1]) > 0.8 > 0.4 > ak.mean(prompt[flavour == 3])

@@ -76,10 +76,8 @@ def to_do(directory: Path, *options: str) -> dict[str, dict[str, str]]:
 def scored(directory: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Skim and scores of each file, as arrays."""
     for path in sorted(directory.glob("trilepton/skims/*/*.root")):
-        with (
-            uproot.open(path) as skim,
-            uproot.open(directory / "trilepton" / "scores" / path.parent.name / path.name) as scores,
-        ):
+        beside = directory / "trilepton" / "scores" / path.parent.name / path.name
+        with uproot.open(path) as skim, uproot.open(beside) as scores:
             yield skim["Events"].arrays(library="np"), scores["Events"].arrays(library="np")
 
 
@@ -154,11 +152,8 @@ def test_scores_in_root_files_are_pytorchs_and_belong_to_the_right_events(exampl
 def test_weights_are_accounted_for_from_files_to_training(example: Path) -> None:
     import h5py
 
-    expected = {
-        "WprimeToWZToLNuLL_M600": (0.00184, 3000, 799),
-        "WZTo3LNu_Pt100": (0.0546, 4000, 596),
-        "ZGToLLG_PtG100": (0.0757, 4250, 94),
-    }
+    expected = {"WZTo3LNu_Pt100": (0.0546, 4000, 596), "ZGToLLG_PtG100": (0.0757, 4250, 94)}
+    expected["WprimeToWZToLNuLL_M600"] = (0.00184, 3000, 799)
     for name, (cross_section, total, selected) in expected.items():
         with h5py.File(example / "trilepton/hdf5" / f"{name}.h5") as file:
             weights = file["events"]["weight"]
@@ -193,9 +188,8 @@ def test_a_second_run_does_nothing_and_says_so(example: Path) -> None:
 
 def test_what_was_lost_is_made_again(example: Path) -> None:
     (example / "trilepton/scores/ZGToLLG_PtG100/ZGToLLG_PtG100_1.root").unlink()
-    assert {stage: list(tasks) for stage, tasks in to_do(example).items() if tasks} == {
-        "score": ["ZGToLLG_PtG100/ZGToLLG_PtG100_1"]
-    }
+    lost = {stage: list(tasks) for stage, tasks in to_do(example).items() if tasks}
+    assert lost == {"score": ["ZGToLLG_PtG100/ZGToLLG_PtG100_1"]}
     assert list(to_do(example, "--from", "train", "--to", "export")) == ["train", "evaluate", "export"]
     done = nanoml("score", "trilepton.yaml", cwd=example)
     assert "score: 1 of 9 to do" in done.stderr
@@ -234,9 +228,8 @@ def test_a_full_disk_is_one_message_and_the_run_goes_on_once_mended(disk: Path, 
     for kilobytes, stage in ((100, "skim"), (2000, "evaluate")):
         subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", str(disk)], check=True)
         # in a process of its own, since Python may find out much later what could not be written
-        done = subprocess.run(
-            [*COMMAND, "run", "trilepton.yaml"], cwd=disk, capture_output=True, text=True, check=False
-        )
+        line = [*COMMAND, "run", "trilepton.yaml"]
+        done = subprocess.run(line, cwd=disk, capture_output=True, text=True, check=False)
         assert done.returncode == 1, done.stderr
         told = "cannot write: the disk is full: free some space, then run the same command again"
         failed = [line for line in done.stderr.splitlines() if told in line]

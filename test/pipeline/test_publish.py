@@ -41,6 +41,8 @@ pytest.importorskip("data_processing.convert.stage")
 pytest.importorskip("ML_processing.stages")
 pytest.importorskip("statistical_analysis.stages")
 
+Patch, Captured = pytest.MonkeyPatch, pytest.CaptureFixture[str]
+
 SAMPLES = Path(__file__).parents[2] / "examples/nano"
 SIGNAL, WZ = (SAMPLES / name / f"{name}_0.root" for name in ("WprimeToWZToLNuLL_M600", "WZTo3LNu_Pt100"))
 CONFIG = f"""\
@@ -56,7 +58,7 @@ blind: {{regions: [SR]}}
 skim: {{selection: MLTools.NanoML.trilepton:Trilepton, keep: [MET_pt]}}
 convert: {{features: [ZCand_mass, WLep_pt, MET_pt]}}
 train: {{model: mlp, folds: 3, epochs: 2, options: {{hidden: [4]}}}}
-histogram: {{signal: {{bins: {{edges: [0, 0.4, 0.6, 1]}}}}, MET_pt: {{bins: [3, 0, 300], overflow: add}}}}
+histogram: {{signal: {{bins: {{edges: [0, 0.4, 0.6, 1]}}}}, MET_pt: {{bins: [3, 0, 300], overflow: add}}, WLep_pt: {{bins: [2, 0, 200]}}}}
 fit: {{channels: {{SR: signal, CR: MET_pt}}, uncertainties: {{WZ: 10 %}}, toys: never}}
 """
 
@@ -81,14 +83,20 @@ def write_data(path: Path) -> None:
     tree = uproot.open(WZ)["Events"]
     names = [it for it in tree.keys() if generator_branch([it]) is None and it != "genWeight"]
     events = ak.concatenate([tree.arrays(names)] * 3)
-    lists = {it: [name for name in names if name.startswith(f"{it}_")] for it in ("Electron", "Muon", "Jet")}
-    flat = ("run", "luminosityBlock", "event", "MET_pt", "MET_phi")
-    columns = {it: ak.zip({name[len(it) + 1 :]: events[name] for name in mine}) for it, mine in lists.items()}
-    columns.update((it, events[it]) for it in flat)
-    columns["run"] = ak.Array(np.full(len(events), 320_000, np.uint32))
-    columns["event"] = ak.Array(np.arange(len(events), dtype=np.uint64))
+    count = len(events)
+    write(path, events, run=np.full(count, 320_000, np.uint32), event=np.arange(count, dtype=np.uint64))
+
+
+def write(path: Path, events: Any, total: float | None = None, **columns: Any) -> None:
+    """Some branches of events, with columns of one's own; of simulation with the sum of all weights."""
+    lists = {it: [name for name in events.fields if name.startswith(f"{it}_")] for it in ("Electron", "Muon", "Jet")}
+    made = {it: ak.zip({name[len(it) + 1 :]: events[name] for name in mine}) for it, mine in lists.items()}
+    made.update((it, events[it]) for it in ("run", "luminosityBlock", "event", "MET_pt", "MET_phi"))
+    made.update((it, ak.Array(values)) for it, values in columns.items())
     with uproot.recreate(path) as file:
-        file.mktree("Events", {name: it.type for name, it in columns.items()}).extend(columns)
+        file.mktree("Events", {name: it.type for name, it in made.items()}).extend(made)
+        if total is not None:
+            file.mktree("Runs", {"genEventSumw": np.float64}).extend({"genEventSumw": [total]})
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +123,8 @@ def made(base: Path) -> Published:
     assert "model_with_selection.onnx" in run("publish", analysis, "-o", base / "blind", "--dry-run")
     assert not (base / "blind").exists()
     run("publish", analysis, "-o", base / "blind", "--events", 100)
-    analysis.write_text(CONFIG.replace("blind: {regions: [SR]}", "blind: none").replace("CR", "SB"))
+    fewer = CONFIG.replace(", WLep_pt: {bins: [2, 0, 200]}", "")
+    analysis.write_text(fewer.replace("blind: {regions: [SR]}", "blind: none"))
     run("run", analysis)
     for kind in ("png", "json"):  # of somebody else
         shutil.copy(base / f"search/histograms/signal_SR.{kind}", base / f"search/histograms/signal_VR.{kind}")
@@ -131,15 +140,15 @@ def made(base: Path) -> Published:
 def program(capsule: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run reproduce.py in this process, where everything is imported already."""
     path, out, err = str(capsule / "reproduce.py"), io.StringIO(), io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        redirect_stdout(out),
-        redirect_stderr(err),
-        pytest.raises(SystemExit) as end,
-    ):
+    with Patch.context() as patch, redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
         patch.setattr(sys, "argv", [path, *map(str, arguments)])
         runpy.run_path(path, run_name="__main__")
     return subprocess.CompletedProcess([], end.value.code, out.getvalue(), err.getvalue())
+
+
+def recast(capsule: Path, signal: Path, *sigmas: str, fit: str | None = None, output: Path | None = None) -> None:
+    given = argparse.Namespace(signal=[str(signal)], cross_section=sigmas, fit=fit, output=output)
+    reproduce.recast(capsule, reproduce.checked(capsule), given)
 
 
 def outsider(capsule: Path) -> subprocess.CompletedProcess[str]:
@@ -182,14 +191,15 @@ def test_a_blind_analysis_is_published_without_observed_data(published: Publishe
     assert "signal_CR" not in shown  # it shows data, which may be seen here, and nowhere else
 
 
-def test_a_capsule_has_the_regions_that_there_are_now(published: Published) -> None:
-    assert not [*published.workdir.rglob("*CR*"), *published.shown.rglob("*CR*")]
+def test_a_capsule_has_the_histograms_that_there_are_now(published: Published) -> None:
+    assert [*published.blind.rglob("*WLep_pt_CR*")]
+    assert not [*published.workdir.rglob("*WLep_pt_CR*"), *published.shown.rglob("*WLep_pt*")]
     documents = {it["name"]: it for it in _submission(published.shown)}
-    assert {"limits", "cut_flow", "signal_SR", "MET_pt_SB", "fit_postfit_SB"} <= {*documents}
+    assert {"limits", "cut_flow", "signal_SR", "MET_pt_CR", "fit_postfit_CR"} <= {*documents}
     assert "signal_VR" not in documents
     about = "Observed and expected numbers of events in bins of DNN score (signal) in the region SR, 59.8 fb$^{-1}$."
     assert documents["signal_SR"]["description"] == about
-    assert "in the channel SB (postfit), 59.8 fb" in documents["fit_postfit_SB"]["description"]
+    assert "in the channel CR (postfit), 59.8 fb" in documents["fit_postfit_CR"]["description"]
     about = "Expected numbers of events in bins of DNN score (signal) in the region SR, 59.8 fb$^{-1}$."
     assert {it["name"]: it for it in _submission(published.blind)}["signal_SR"]["description"] == about
     assert "| signal | observed " in (published.shown / "README.md").read_text()
@@ -225,14 +235,18 @@ def test_an_outsider_finds_decisions_and_limits(published: Published) -> None:
 
 
 @pytest.mark.exhaustive("what is published, against the analysis")
-def test_another_signal_is_what_the_analysis_makes_of_it(published: Published, tmp_path: Path) -> None:
-    done = program(published.shown, "--signal", WZ, "--cross-section", 0.0546, "-o", tmp_path / "new.json")
-    assert (done.returncode, done.stderr) == (0, "")
+def test_another_signal_is_as_in_the_analysis(
+    published: Published, tmp_path: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(reproduce, "limits", lambda *_: (1.0, [1.0] * 5))
+        recast(published.shown, WZ, "0.0546", output=tmp_path / "new.json")
+    assert "uncertainties computed: lumi, the same for every signal" in capsys.readouterr().out
     channel, _ = json.loads((tmp_path / "new.json").read_text())["channels"]
     found = {it["name"]: it["data"] for it in channel["samples"]}
     np.testing.assert_allclose(found["signal"], found["WZ"], rtol=1e-5)  # the analysis has no weights
-    assert "uncertainties computed: lumi, the same for every signal" in done.stdout
-    same = program(published.shown, "--signal", SIGNAL, "--cross-section", 0.00184)
+    same = program(published.shown, "--signal", SIGNAL, "--cross-section", 0.00184, "-o", tmp_path / "same.json")
+    assert (same.returncode, same.stderr, (tmp_path / "same.json").exists()) == (0, "", True)
     limit = float(re.findall(r"observed +(\S+)", same.stdout)[0])
     fit = json.loads((published.shown / "capsule.json").read_text())["fits"][0]
     assert limit == pytest.approx(fit["observed"], rel=0.01)
@@ -240,10 +254,8 @@ def test_another_signal_is_what_the_analysis_makes_of_it(published: Published, t
     with uproot.recreate(tmp_path / "old.root") as file:
         file.mktree("Events", {"run": np.uint32}).extend({"run": np.ones(3, np.uint32)})
         file.mktree("Runs", {"genEventSumw": np.float64}).extend({"genEventSumw": np.ones(1)})
-    for other, message in (
-        (tmp_path / "old.root", "another version of NanoAOD"),
-        (tmp_path / "no.root", "cannot be read"),
-    ):
+    for name, message in (("old", "another version of NanoAOD"), ("no", "cannot be read")):
+        other = tmp_path / f"{name}.root"
         bad = program(published.shown, "--signal", other, "--cross-section", 1)
         assert (bad.returncode, bad.stdout, len(bad.stderr.splitlines())) == (2, "", 1)
         assert str(other) in bad.stderr
@@ -252,15 +264,8 @@ def test_another_signal_is_what_the_analysis_makes_of_it(published: Published, t
 
 def write_signal(path: Path, weights: Any) -> None:
     """Simulation of the signal, its first events with these weights."""
-    tree = uproot.open(SIGNAL)["Events"]
-    events = tree.arrays(entry_stop=len(weights))
-    lists = {it: [name for name in tree.keys() if name.startswith(f"{it}_")] for it in ("Electron", "Muon", "Jet")}
-    columns = {it: ak.zip({name[len(it) + 1 :]: events[name] for name in mine}) for it, mine in lists.items()}
-    columns.update((it, events[it]) for it in ("run", "luminosityBlock", "event", "MET_pt", "MET_phi"))
-    columns["genWeight"] = ak.Array(np.asarray(weights, np.float32))
-    with uproot.recreate(path) as file:
-        file.mktree("Events", {name: it.type for name, it in columns.items()}).extend(columns)
-        file.mktree("Runs", {"genEventSumw": np.float64}).extend({"genEventSumw": [np.sum(weights)]})
+    events = uproot.open(SIGNAL)["Events"].arrays(entry_stop=len(weights))
+    write(path, events, np.sum(weights), genWeight=np.asarray(weights, np.float32))
 
 
 @pytest.mark.exhaustive("what is published, against the analysis")
@@ -269,9 +274,8 @@ def test_a_signal_that_cannot_be_is_one_error(published: Published, tmp_path: Pa
     write_signal(tmp_path / "none.root", np.zeros(0))
 
     def refused(*sigmas: str, path: Path = SIGNAL, fit: str | None = None) -> str:
-        given = argparse.Namespace(signal=[str(path)], cross_section=sigmas, fit=fit, output=None)
         with pytest.raises(reproduce.CapsuleError) as found:
-            reproduce.recast(published.blind, content, given)
+            recast(published.blind, path, *sigmas, fit=fit)
         return str(found.value)
 
     for bad in (["-1"], ["0"], ["nan"], ["1", "2"]):
@@ -282,18 +286,14 @@ def test_a_signal_that_cannot_be_is_one_error(published: Published, tmp_path: Pa
     done = program(published.blind, "--signal", SIGNAL, "--cross-section", 1, "-o", nowhere)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert str(nowhere) in done.stderr
-    fit = {
-        **content["fits"][0],
-        "channels": {"SR": {**content["fits"][0]["channels"]["SR"], "quantities": ["Muon_pt"]}},
-    }
+    (fit,) = content["fits"]
+    fit = {**fit, "channels": {"SR": {**fit["channels"]["SR"], "quantities": ["Muon_pt"]}}}
     with pytest.raises(reproduce.CapsuleError, match=r"of SR reads a list .*Muon_pt"):
         reproduce.templates(reproduce.Model(published.blind, content["models"][""]), fit, "", str(SIGNAL))
 
 
 @pytest.mark.exhaustive("what is published, against the analysis")
-def test_negative_bins_of_another_signal_are_empty(
-    published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_negative_bins_of_a_signal_are_empty(published: Published, tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(reproduce, "limits", lambda *_: (None, [1.0] * 5))  # those of other tests
     content = reproduce.checked(published.blind)
     model, fit = reproduce.Model(published.blind, content["models"][""]), content["fits"][0]
@@ -302,10 +302,8 @@ def test_negative_bins_of_another_signal_are_empty(
     write_signal(tmp_path / "some.root", weights)
     sums = reproduce.templates(model, fit, "", str(tmp_path / "some.root"))["SR"][0]
     assert (sums < 0).any()
-    made = tmp_path / "new.json"
-    given = argparse.Namespace(signal=[str(tmp_path / "some.root")], cross_section=["0.01"], fit=None, output=made)
-    reproduce.recast(published.blind, content, given)
-    channel, _ = json.loads(made.read_text())["channels"]
+    recast(published.blind, tmp_path / "some.root", "0.01", output=tmp_path / "new.json")
+    channel, _ = json.loads((tmp_path / "new.json").read_text())["channels"]
     (found,) = (np.array(it["data"]) for it in channel["samples"] if it["name"] == "signal")
     np.testing.assert_allclose(found, positive(sums)[0] * 0.01 * 59_800 / weights.sum(), rtol=1e-6)
 
@@ -322,9 +320,8 @@ def test_a_fit_for_a_mass_by_a_network_that_does_not_know_it(published: Publishe
 
 @pytest.mark.exhaustive("what is published, against the analysis")
 def test_cross_sections_are_those_of_the_first_strength(published: Published, tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text(
-        CONFIG.replace("uncertainties: {WZ: 10 %}", "signals: {mu_WZ: [WZ], mu: [signal]}")
-    )
+    text = CONFIG.replace("uncertainties: {WZ: 10 %}", "signals: {mu_WZ: [WZ], mu: [signal]}")
+    (tmp_path / "a.yaml").write_text(text)
     content = {**reproduce.checked(published.blind), "parts": {"SR": "10 % of the data"}}
     request = writing.Request(tmp_path / "made", "A search", (), 1)
     writing._write_texts(load(tmp_path / "a.yaml"), request, content, tmp_path)
@@ -335,11 +332,8 @@ def test_cross_sections_are_those_of_the_first_strength(published: Published, tm
 
 def test_an_analysis_without_a_network_has_no_capsule(tmp_path: Path) -> None:
     lines = [it for it in CONFIG.splitlines() if not it.startswith(("convert", "train"))]
-    (tmp_path / "a.yaml").write_text(
-        "\n".join([*lines, "score: {model: []}"])
-        .replace("signal: {bins", "MET_phi: {bins")
-        .replace("SR: signal", "SR: MET_phi")
-    )
+    text = "\n".join([*lines, "score: {model: []}"]).replace("SR: signal", "SR: MET_phi")
+    (tmp_path / "a.yaml").write_text(text.replace("signal: {bins", "MET_phi: {bins"))
     refused = CliRunner().invoke(nanoml, ["publish", str(tmp_path / "a.yaml"), "-o", str(tmp_path / "none")])
     assert "has no section train: a capsule has networks" in str(refused.exception)
 
@@ -353,9 +347,8 @@ def test_damage_is_one_error(published: Published, tmp_path: Path) -> None:
         whole = (capsule / name).read_bytes()
         for damaged in (whole + b"\n", whole[:-1], None):
             (capsule / name).unlink() if damaged is None else (capsule / name).write_bytes(damaged)
-            with pytest.raises(
-                reproduce.CapsuleError, match=f"^{re.escape(name)}: (is missing|was changed|is damaged)"
-            ):
+            told = f"^{re.escape(name)}: (is missing|was changed|is damaged)"
+            with pytest.raises(reproduce.CapsuleError, match=told):
                 reproduce.checked(capsule)
         (capsule / name).write_bytes(whole)
     shutil.copy(capsule / "likelihood.json", capsule / "model.onnx")

@@ -46,9 +46,8 @@ def compare(frame: Any, expected: Any, names: Sequence[str]) -> None:
     """All values of a data frame, which have the types of numpy or of std::vector."""
     found = frame.AsNumpy(names)
     for name in names:
-        assert ak.to_list(ak.Array([np.asarray(value).tolist() for value in found[name]])) == ak.to_list(
-            ak.nan_to_none(expected[name])
-        ), name
+        values = ak.Array([np.asarray(value).tolist() for value in found[name]])
+        assert ak.to_list(values) == ak.to_list(ak.nan_to_none(expected[name])), name
 
 
 @pytest.mark.parametrize("format", ["TTree", "RNTuple"])
@@ -117,8 +116,7 @@ def test_a_file_merger_keeps_the_accounting(format: str, sample: Path, tmp_path:
     found = {}
     for name in ("ours", "theirs"):
         with RootFile(tmp_path / f"{name}.root") as file:
-            record = Provenance.of(file)
-            assert record is not None
+            record: Any = Provenance.of(file)
             assert record.contradiction(file) is None
             found[name] = record.accounting
     assert found["theirs"].sum_of_weights == found["ours"].sum_of_weights == 2000

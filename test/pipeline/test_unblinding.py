@@ -28,6 +28,7 @@ pytest.importorskip("statistical_analysis.stages")
 from matplotlib.figure import Figure
 
 from services.evaluations import draw_only
+from services.points import write_columns
 from statistical_analysis.results import read_results
 from statistical_analysis.stages import fit_stage
 
@@ -50,22 +51,12 @@ STAGES = ("fill", "histogram", "draw")
 SHOWN = (".png", ".md", ".tex", ".html", ".json", ".txt")
 
 
-def write(path: Path, seed: int, count: int, at: float, run: int = 1, tight_at: float | None = None) -> None:
+def write(path: Path, seed: int, count: int, at: float, run: int = 1, tight_at: float = 0.0) -> None:
     """Events around a point; those of the signal region may be elsewhere."""
     random = np.random.default_rng(seed)
     is_tight = random.random(count) < 0.5
     x = random.normal(at, 1, count)
-    columns = {
-        "run": np.full(count, run, np.uint32),
-        "luminosityBlock": np.ones(count, np.uint32),
-        "event": np.arange(count, dtype=np.uint64),
-        "x": np.where(is_tight & (tight_at is not None), x + (tight_at or 0), x).astype(np.float32),
-        "isTight": is_tight,
-    }
-    if run == 1:
-        columns["genWeight"] = np.ones(count, np.float32)
-    with uproot.recreate(path) as file:
-        file.mktree("Events", {name: values.dtype for name, values in columns.items()}).extend(columns)
+    write_columns(path, run, x=(x + tight_at * is_tight).astype(np.float32), isTight=is_tight)
 
 
 def nanoml_does(*arguments: object, says: str = "") -> Any:
@@ -126,9 +117,7 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path, monkeypatch
     write(tmp_path / "WZ.root", 2, 600, -0.5)
     write(tmp_path / "Muon.root", 3, 300, -0.5, run=320_000)
     analysis.write_text(CONFIG)
-    assert "fill, histogram, draw, fit must be done first" in refused(
-        "unblind", analysis, "all", "--because", "why not"
-    )
+    assert "fill, histogram, draw, fit must be done first" in refused("unblind", analysis, "all", "--because", "so")
     nanoml_does("run", analysis)
     assert has_data(workdir) == BLIND
     blind = shown(workdir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -56,6 +57,12 @@ def draw_only(patch: pytest.MonkeyPatch, *names: str) -> None:
     kinds += [(DataComparison, f"draw_{it}") for it in ("inputs", "scores")] if "data" not in names else []
     for kind, method in kinds:
         patch.setattr(kind, method, lambda self, style: Figure())
+
+
+def undefined_in(page: str) -> list[str]:
+    """Numbers that should not be shown, in a report up to where it says what it comes from."""
+    text, _, _ = re.sub(r'base64,[^"]*', "", page).partition("Where this comes from</h2>")
+    return re.findall(r"\b(nan|None|inf)\b", text)
 
 
 @contextmanager

@@ -33,11 +33,8 @@ def template(inner: Sequence[float], **changes: float) -> Template:
 
 def channel(region: str, era: str, scale: float) -> HistogramChannel:
     changes = {"jes": 0.1, "jer": 0.03, "btag_hfstats1": 0.02, f"jes_{era}": 0.04}
-    processes = {
-        name: template(scale * np.array(inner), **({} if name == "fakes" else changes))
-        for name, inner in YIELDS.items()
-        if (region, name) != ("CR", "signal")
-    }
+    yields = {name: scale * np.array(inner) for name, inner in YIELDS.items() if (region, name) != ("CR", "signal")}
+    processes = {name: template(inner, **({} if name == "fakes" else changes)) for name, inner in yields.items()}
     if region == "CR":
         data = np.array([1.0, 70, 40, 33, 0])
         processes[DATA] = Template(data, data)
@@ -51,24 +48,17 @@ def templates() -> Templates:
     eras = {"2018": 1.0, "2022": 0.3}
     origins = {name: Origin((f"{name}_2018", f"{name}_2022")) for name in ("signal", "WZ", "ZZ")}
     origins["fakes"] = Origin(("Muon", "less WZ_2018"), True)
-    histograms = (
-        FilledHistogram(
-            "wprime", (score,), tuple(channel("SR", it, scale) for it, scale in eras.items()), None, origins
-        ),
-        FilledHistogram(
-            "mass", (mass,), tuple(channel("CR", it, 5 * scale) for it, scale in eras.items()), None, origins
-        ),
-    )
-    return Templates("NanoML", histograms, tuple(YIELDS), "signal", {"2018": 59.8, "2022": 8.0})
+    signal = tuple(channel("SR", it, scale) for it, scale in eras.items())
+    control = tuple(channel("CR", it, 5 * scale) for it, scale in eras.items())
+    of_score = FilledHistogram("wprime", (score,), signal, None, origins)
+    of_mass = FilledHistogram("mass", (mass,), control, None, origins)
+    return Templates("NanoML", (of_score, of_mass), tuple(YIELDS), "signal", {"2018": 59.8, "2022": 8.0})
 
 
 @pytest.fixture
 def settings() -> Fit:
-    return Fit(
-        channels={"SR": "wprime", "CR": "mass"},
-        free=["ZZ"],
-        uncertainties={"WZ": "5 %", "fakes": "+30 % -20 %", "scale": {"WZ": "3 %", "signal": "+4 % -6 %"}},
-    )
+    sizes = {"WZ": "5 %", "fakes": "+30 % -20 %", "scale": {"WZ": "3 %", "signal": "+4 % -6 %"}}
+    return Fit(channels={"SR": "wprime", "CR": "mass"}, free=["ZZ"], uncertainties=sizes)
 
 
 @pytest.fixture

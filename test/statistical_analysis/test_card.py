@@ -183,9 +183,8 @@ def test_a_card_of_others_at_0_and_1(foreign: Path) -> None:
     assert model.groups["theory"] == ("xs", "scale")
     what = [it.what for it in model.remarks if it.kind == "translated"]
     assert "gmN is equal everywhere: a channel of its own, in which the events are counted: side (line 25)" in what
-    assert [it.what for it in model.remarks if it.channel == "SR"][-1] == (
-        "bin 4 is not fitted, since nothing is expected there, and 0 events of data are there"
-    )
+    last = "bin 4 is not fitted, since nothing is expected there, and 0 events of data are there"
+    assert [it.what for it in model.remarks if it.channel == "SR"][-1] == last
 
 
 def test_between_and_beyond(foreign: Path) -> None:
@@ -260,9 +259,7 @@ tilt shape - 1
 
 
 @pytest.mark.parametrize(("flag", "scale", "after"), [("", 10 / 12, 10), ("* autoMCStats 0\n", 1.0, 12)])
-def test_negative_bins_are_those_of_combine(
-    flag: str, scale: float, after: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_negative_bins_are_those_of_combine(flag: str, scale: float, after: int, tmp_path: Path, capsys: Any) -> None:
     """FastVerticalInterpHistPdf2 sets them to nothing and normalises; CMSHistFunc, for autoMCStats, does not normalise."""
     contents = {"S": [1.0, 2, 3], "B": [8.0, -2, 4], "B_tiltUp": [9.0, -1, 4], "B_tiltDown": [7.0, -3, 4]}
     templates_of(tmp_path / "shapes.root", data_obs=[9, 1, 7], **contents)
@@ -275,9 +272,7 @@ def test_negative_bins_are_those_of_combine(
     assert f"SR: B: B: negative bins are zero for Combine (-2 in bin 2): 10 events are {after} now" in said
     assert "B_tiltDown: negative bins" in said  # by which more than a tenth changes
     templates_of(tmp_path / "shapes.root", data_obs=[9, -1, 7], **contents)
-    with pytest.raises(
-        NanoMLError, match=r"card.txt:4: observation -1 for SR: -1 events cannot be observed, as in bin 2"
-    ):
+    with pytest.raises(NanoMLError, match="card.txt:4: observation -1 for SR: -1 events cannot be observed, as in bin"):
         read_card(tmp_path / "card.txt")
 
 
@@ -285,11 +280,8 @@ def test_shapes_of_another_size_and_rules_in_any_order(tmp_path: Path) -> None:
     """A size is the deviation of the parameter in units of which templates are given; a rule for the bin comes before one for all."""
     contents = {"S": [1.0, 2, 3], "B": [8.0, 2, 4], "B_tiltUp": [9.0, 2, 4], "B_tiltDown": [7.0, 2, 4]}
     templates_of(tmp_path / "shapes.root", data_obs=[9, 1, 7], **contents)
-    templates_of(
-        tmp_path / "other.root",
-        data_obs=[9, 1, 8],
-        **{name: [2 * it for it in each] for name, each in contents.items()},
-    )
+    doubled = {name: [2 * it for it in each] for name, each in contents.items()}
+    templates_of(tmp_path / "other.root", data_obs=[9, 1, 8], **doubled)
     (tmp_path / "card.txt").write_text(SHAPES.replace("- 1", "- 2"))
     moved = read_card(tmp_path / "card.txt").channels[0].samples[1].shapes["tilt"]
     old, new, yields = np.array([8, 2, 4]) / 14, np.array([9, 2, 4]) / 15, 14 * (15 / 14) ** 2

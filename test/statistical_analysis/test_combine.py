@@ -21,7 +21,7 @@ pytest.importorskip("pyhf")
 
 import pyhf
 
-from MLTools.NanoML.config.fit import Fit, LogNormal
+from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import NanoMLError
 from statistical_analysis.card import read_card
@@ -69,7 +69,7 @@ def parsed(parser: Any, path: Path) -> Any:
 
 
 def test_combine_reads_the_model(
-    parser: Any, templates: Templates, settings: Fit, luminosity: dict[str, dict[str, LogNormal]], tmp_path: Path
+    parser: Any, templates: Templates, settings: Fit, luminosity: Any, tmp_path: Path
 ) -> None:
     model = statistical_model(templates, settings, luminosity, ["fakes"], asimov=1.0)
     card = parsed(parser, write_datacard(model, tmp_path))
@@ -117,9 +117,8 @@ def templates_of(card: Any, path: Path, channel: str, process: str, files: dict[
 @pytest.mark.exhaustive("the cards that come with Combine")
 def test_cards_that_come_with_combine(parser: Any) -> None:
     """Expected events of each process at 0 and ±1, from what Combine's parser finds, and its rules for templates."""
-    paths = sorted(
-        it for it in Path(str(COMBINE), "data").rglob("*.txt") if "\nprocess" in it.read_text(errors="replace")
-    )
+    texts = Path(str(COMBINE), "data").rglob("*.txt")
+    paths = sorted(it for it in texts if "\nprocess" in it.read_text(errors="replace"))
     compared, refused, files = 0, dict[str, str](), dict[Path, Any]()
     pyhf.set_backend("numpy")
     for path in paths:
@@ -152,19 +151,15 @@ def test_cards_that_come_with_combine(parser: Any) -> None:
                             continue
                         of = templates_of(card, path, channel, process, files) if card.hasShapes else None
                         expected = np.array([rate]) if of is None else of("")
-                        scale = (
-                            1.0 if of is None or rate == -1 or channel in card.binParFlags else rate / expected.sum()
-                        )
+                        is_one = of is None or rate == -1 or channel in card.binParFlags
+                        scale = 1.0 if is_one else rate / expected.sum()
                         gammas = [it for it in card.systs if it[2] == "gmN" and it[4][channel][process]]
                         if gammas:
                             counted = gammas[0][3][0] * gammas[0][4][channel][process]
                             scale = scale if channel in card.binParFlags else counted / expected.sum()
                         size = effects[channel][process] if name else 0
-                        up = (
-                            of(f"{name}{'Up' if sign > 0 else 'Down'}")
-                            if of and size and kind.startswith("shape")
-                            else None
-                        )
+                        is_varied = of is not None and size and kind.startswith("shape")
+                        up = of(f"{name}{'Up' if sign > 0 else 'Down'}") if is_varied else None
                         if up is not None and size == 1:
                             expected = up
                         elif up is not None:  # to a part: compare the yield
@@ -178,13 +173,8 @@ def test_cards_that_come_with_combine(parser: Any) -> None:
                         wanted = scale * expected[bins[channel]]
                         if up is not None and size != 1:
                             got, wanted = got.sum(), wanted.sum()
-                        assert got == pytest.approx(wanted, rel=1e-6, abs=1e-9), (
-                            path.name,
-                            name,
-                            sign,
-                            channel,
-                            process,
-                        )
+                        where = (path.name, name, sign, channel, process)
+                        assert got == pytest.approx(wanted, rel=1e-6, abs=1e-9), where
                         compared += 1
     assert compared > 10_000
     assert len(paths) - len(refused) > 90

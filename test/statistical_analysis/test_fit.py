@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 from matplotlib.text import Text
 
-from MLTools.NanoML.config.fit import Fit, LogNormal, log_normal
+from MLTools.NanoML.config.fit import Fit, log_normal
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Origin, Template, Templates, added
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -64,12 +64,9 @@ def with_data(templates: Templates, value: float, in_control: float | None = Non
 
     def observed(histogram: FilledHistogram) -> FilledHistogram:
         count = value if in_control is None or histogram.name != "mass" else in_control
-        channels = tuple(
-            replace(
-                it, processes={**it.processes, DATA: Template(*[np.full_like(it.processes["WZ"].nominal, count)] * 2)}
-            )
-            for it in histogram.channels
-        )
+        data = [Template(*[np.full_like(it.processes["WZ"].nominal, count)] * 2) for it in histogram.channels]
+        pairs = zip(histogram.channels, data, strict=True)
+        channels = tuple(replace(it, processes={**it.processes, DATA: each}) for it, each in pairs)
         return replace(histogram, channels=channels)
 
     return replace(templates, histograms=tuple(map(observed, templates.histograms)))
@@ -86,9 +83,8 @@ def job(templates: Templates, settings: Fit, directory: Path, unblinded: str | N
     directory.mkdir(exist_ok=True)
     templates.write(directory / "histograms.h5")
     is_blind = unblinded is None
-    return FitJob(
-        directory / "histograms.h5", directory / "fit", settings, LUMINOSITY, {}, [], is_blind, unblinded, "a.yaml:7"
-    )
+    others = (settings, LUMINOSITY, {}, [], is_blind, unblinded, "a.yaml:7")
+    return FitJob(directory / "histograms.h5", directory / "fit", *others)
 
 
 def test_what_a_paper_does_not_need_is_beside_the_figure() -> None:
@@ -114,9 +110,8 @@ def test_no_output_of_a_blind_fit_has_observed_data(of_one_era: Templates, setti
     assert read_results(tmp_path / "other/fit/results.json").unblinded is None
     assert done["summary"].endswith("; blinded")
     files = sorted(path.name for path in (tmp_path / "blind/fit").iterdir())
-    assert {"results.json", "workspace.json", "report.html", "datacard.txt", "templates.root", "impacts.png"} <= {
-        *files
-    }
+    names = "results.json workspace.json report.html datacard.txt templates.root impacts.png"
+    assert {*names.split()} <= {*files}
     for name in files:
         content = (tmp_path / "blind/fit" / name).read_bytes()
         if name.endswith(SHOWN):
@@ -160,9 +155,7 @@ def test_an_unblinded_fit_says_by_whom(of_one_era: Templates, settings: Fit, tmp
     assert found["Templates as they are?"].text == "W+jets is W_jets."
 
 
-def test_what_cannot_be_fitted_is_said_with_the_place_of_the_section(
-    templates: Templates, settings: Fit, tmp_path: Path
-) -> None:
+def test_what_cannot_be_fitted_is_said_with_its_place(templates: Templates, settings: Fit, tmp_path: Path) -> None:
     wrong = job(templates, replace(settings, uncertainties={"jes": {"WZ": "3 %"}}), tmp_path)
     with pytest.raises(ConfigError, match=r"^a.yaml:7: fit: jes is both a variation of a shape and a log-normal"):
         fit(wrong)
@@ -204,9 +197,7 @@ def test_the_stage_is_blind_until_the_analysis_is_unblinded(tmp_path: Path) -> N
 
 @pytest.mark.exhaustive("pages of all kinds of fits")
 @pytest.mark.usefixtures("white_figures")
-def test_a_workspace_gets_the_same_page(
-    few_events: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_workspace_has_that_page(few_events: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "workspace.json"
     source.write_text(json.dumps(few_events))
     summary = fit_workspace(source, tmp_path / "fit", False, "never")
@@ -227,9 +218,8 @@ def test_a_workspace_gets_the_same_page(
     fit_workspace(tmp_path / "card/datacard.txt", tmp_path / "of_card", False, "never")
     of_card = read_results(tmp_path / "of_card/results.json")
     assert of_card.strength.value == pytest.approx(results.strength.value, abs=1e-4)
-    assert {it.name: {*it.uncertainties} for it in of_card.processes} == {
-        it.name: {*it.uncertainties} for it in results.processes
-    }
+    ours, theirs = ({it.name: {*it.uncertainties} for it in each.processes} for each in (results, of_card))
+    assert ours == theirs
     assert "Not checked" in (tmp_path / "of_card/report.html").read_text()
     assert (tmp_path / "of_card/workspace.json").exists()
     few_events["observations"][0]["data"] = [STRANGE] * 3
@@ -260,9 +250,7 @@ def test_a_page_of_several_strengths(tmp_path: Path) -> None:
 
 @pytest.mark.exhaustive("pages of all kinds of fits")
 @pytest.mark.usefixtures("no_pdfs")
-def test_a_check_has_a_figure_and_numbers(
-    few_events: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_check_has_a_figure(few_events: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiments, "COUNT", 8)
     source = tmp_path / "workspace.json"
     source.write_text(json.dumps(few_events))
@@ -317,9 +305,7 @@ def test_workspaces_without_a_likelihood(modifier: Any, seen: str, data: Any, sa
 Yields = dict[str, dict[str, dict[str, float]]]
 
 
-def test_processes_with_their_datasets_events_and_uncertainties(
-    templates: Templates, settings: Fit, luminosity: Mapping[str, Mapping[str, LogNormal]]
-) -> None:
+def test_processes_with_their_datasets_and_uncertainties(templates: Templates, settings: Fit, luminosity: Any) -> None:
     model = statistical_model(templates, settings, luminosity, ["fakes"])
     found = {it.name: it for it in fitted_processes(workspace(model), templates.histogram("wprime").origins)}
     assert list(found) == ["signal", "WZ", "ZZ", "fakes"]
@@ -339,11 +325,8 @@ def reports(directory: Path, templates: Templates, by_era: bool) -> tuple[dict[s
         yields: Yields = {}
         for histogram, region in (("wprime", "SR"), ("mass", "CR")):
             whole = added([it for it in templates.histogram(histogram).channels if era in ("", it.era)])
-            yields[region] = {
-                name: {"events": 50, "sum_of_weights": float(each.nominal.sum())}
-                for name, each in whole.processes.items()
-                if name != DATA
-            }
+            sums = {name: float(it.nominal.sum()) for name, it in whole.processes.items() if name != DATA}
+            yields[region] = {name: {"events": 50, "sum_of_weights": it} for name, it in sums.items()}
         paths[era], contents[era] = directory / f"metrics{era}.json", yields
     return paths, contents
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,9 +137,7 @@ def test_impacts_of_asymmetric_variations_are_searched_as_quickly(down: float, m
     content = simple(np.round(background + 40), np.full(6, 30.0), background, *tilts)
     likelihood, values = Likelihood(content), Likelihood.values
     best = maximum(likelihood, likelihood.observed)
-    monkeypatch.setattr(
-        Likelihood, "values", lambda self, points, data: looked.append(len(points)) or values(self, points, data)
-    )
+    monkeypatch.setattr(Likelihood, "values", lambda of, at, data: looked.append(len(at)) or values(of, at, data))
     for number in np.flatnonzero(likelihood.tested):
         maximum(likelihood, likelihood.observed, {int(number): best.at[number] + 1}, best.at)
     assert sum(looked) == 0
@@ -161,9 +162,8 @@ def test_the_error_is_broken_down_by_groups() -> None:
     found = infer(content, ORIGIN, is_blind=False, groups=groups)
     sizes = {"statistics of data": math.sqrt(s + b), "statistics of simulation": 20, "theory": 20, "jets": 30}
     sizes["both"] = math.hypot(20, 30)
-    assert {it.group: it.error for it in found.breakdown} == {
-        name: pytest.approx(size / s, rel=0.02) for name, size in sizes.items()
-    }
+    expected = {name: size / s for name, size in sizes.items()}
+    assert {it.group: it.error for it in found.breakdown} == pytest.approx(expected, rel=0.02)
     total = math.sqrt(sum(sizes[name] ** 2 for name in sizes if name not in ("theory", "jets")))
     assert found.strength.error == pytest.approx(total / s, rel=0.02)
 
@@ -246,9 +246,33 @@ def test_signals_that_cannot_be_told_apart() -> None:
 
 
 def test_no_event_at_all_gives_a_limit() -> None:
-    found = infer(counting(0, 3.0, 2.0, 0.2), ORIGIN, is_blind=False)
+    found: Any = infer(counting(0, 3.0, 2.0, 0.2), ORIGIN, is_blind=False)
     assert found.strength.value <= 0
-    assert found.limit.observed is not None
     # the asymptotic formulae are rough for so few events; CLs of none observed is exp(-3 mu): 1.0
     assert 0.4 < found.limit.observed < 1.2
     assert found.significance.observed == 0
+
+
+PUBLISHED = os.environ.get("NANOML_TEST_STAU")
+
+
+def fitted(mass: int) -> Results:
+    """The search of ATLAS for pairs of staus of a mass [GeV] (arXiv:1911.06660, doi:10.17182/hepdata.92006)."""
+    jsonpatch, directory = pytest.importorskip("jsonpatch"), Path(str(PUBLISHED))
+    content: dict[str, Any] = json.loads((directory / "BkgOnly.json").read_text())
+    patch = json.loads((directory / f"patch.DS_{mass}_1_Staus.json").read_text())
+    content = jsonpatch.apply_patch(content, patch)
+    return infer(content, FitOrigin("NanoML", "published"), is_blind=False, toys="never")
+
+
+@pytest.mark.exhaustive("a published search")
+@pytest.mark.skipif(
+    PUBLISHED is None, reason="name the directory Region-combined of the published likelihoods by NANOML_TEST_STAU"
+)
+def test_staus_are_excluded_up_to_the_published_mass() -> None:
+    lighter, heavier = fitted(380), fitted(400)
+    # "Stau masses from 120 GeV to 390 GeV are excluded at 95% confidence level for a massless lightest neutralino."
+    assert lighter.limit.observed < 1 < heavier.limit.observed
+    # events in the signal regions for low and high masses
+    seen = {channel.name: channel.observed for channel in heavier.channels}
+    assert (seen["SR1cut_cuts"], seen["SR2cut_cuts"]) == ((10,), (7,))

@@ -17,7 +17,7 @@ from statistical_analysis.report.verdict import verdict
 pytestmark = pytest.mark.usefixtures("compiled_once")
 CHOSEN = (
     "two equal", "same side", "two minima by shape", "tiny errors of simulation", "10^6 events with 10 %", "no event in a bin",
-    "variation below nothing", "free background at its bound", "nothing but the strength", "random 3",
+    "variation below nothing", "free background at its bound", "nothing but the strength", "random 23",
 )  # fmt: skip
 ORIGIN = FitOrigin("NanoML")
 

@@ -62,10 +62,8 @@ def results(limits: Sequence[float] | None, observed: float | None = None) -> Re
 
 def fits(medians: Sequence[float | None], observed: float | None = None) -> list[tuple[FittedPoint, Results | NoFit]]:
     """None has no limit, and 0 no fit."""
-    points = [
-        FittedPoint(it, Path("fit", it.ending, "results.json"), 0.1)
-        for it in (Hypothesis("mass", value) for value in VALUES)
-    ]
+    masses = [Hypothesis("mass", value) for value in VALUES]
+    points = [FittedPoint(it, Path("fit", it.ending, "results.json"), 0.1) for it in masses]
     bands = [None if it is None else [0.5 * it, 0.7 * it, it, 1.4 * it, 2 * it] for it in medians]
     found = [results(band, observed) for band in bands]
     nothing = NoFit("NanoML", "no fit", found[0].unblinded, ("signal",), "")
@@ -120,9 +118,8 @@ def test_the_page_has_all_values_and_leads_to_their_fits(tmp_path: Path, observe
     assert ("Excluded at 95 % CL: mass from 600 to 2000." in page) == (observed is not None)
     assert ("local p-value" in page) == (observed is not None)
     assert drawn == (["limits"] if observed is None else ["limits", "pvalues"])
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f"{name}.{kind}" for name in drawn for kind in ("json", "png", "pdf")
-    }
+    files = {f"{name}.{kind}" for name in drawn for kind in ("json", "png", "pdf")}
+    assert {path.name for path in tmp_path.iterdir()} == files
     unknown = replace(limits, points=(*limits.points[:2], replace(limits.points[2], cross_section=None)))
     assert "[pb]" not in limits_report(unknown, drawn, PRIVATE_WORK, tmp_path)
 
@@ -159,9 +156,7 @@ def done(analysis: Analysis) -> Limits:
 
 @pytest.mark.exhaustive("limits for each value of a parameter, through all stages")
 @pytest.mark.usefixtures("compiled_once", "white_figures")
-def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_stages_fit_each_value_with_data_once_unblinded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = ANALYSIS.replace("parameter: mass}", "parameter: mass, uncertainties: {WZ: +300 % -75 %}}")
     (tmp_path / "a.yaml").write_text(text.replace("  WZ:", "  Muon: {files: e.root, data: true}\n  WZ:"))
     (tmp_path / "e.root").write_text("events")
@@ -176,13 +171,9 @@ def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(
     assert isinstance(last, Results)
     assert (first.hypothesis, first.limit) == ("mass = 600", expected.points[0].limit)
     assert last.limit is expected.points[2].limit is None
-    assert last.summary.startswith(
-        f"no limit on the signal strength: it is above {digits(last.highest, 3)}; expected signif"
-    )
-    assert (
-        f"no limit at mass = 1000 (no fit), mass = 2000 (it is above {digits(last.highest, 3)}): the signal has"
-        in expected.summary
-    )
+    above = f"it is above {digits(last.highest, 3)}"
+    assert last.summary.startswith(f"no limit on the signal strength: {above}; expected signif")
+    assert f"no limit at mass = 1000 (no fit), mass = 2000 ({above}): the signal has" in expected.summary
     page = (fits / "mass2000/report.html").read_text()
     assert "<h1>Fit of the strength of signal at mass = 2000: " in page
     assert '<a href="../report.html">' in page
@@ -214,9 +205,7 @@ def test_the_stages_fit_each_value_and_collect_them_with_data_once_unblinded(
     [([0.1, 10, None], None), ([None, 0.1, 0], 0.5), ([None, None, None], 0.5), ([0, 0, 0], 0.5)],
 )
 @pytest.mark.usefixtures("white_figures")
-def test_a_value_without_a_limit_is_named_and_the_others_are_shown(
-    tmp_path: Path, medians: list[float | None], observed: float | None
-) -> None:
+def test_a_value_without_a_limit_is_named(tmp_path: Path, medians: list[float | None], observed: float | None) -> None:
     from statistical_analysis.report.limits import draw_limits, limit_figure, limits_report
 
     limits = together(fits(medians, observed))

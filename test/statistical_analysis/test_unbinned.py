@@ -137,12 +137,10 @@ def test_a_channel_may_be_divided_into_two() -> None:
 
     def part(region: str, chosen: Any) -> UnbinnedChannel:
         of_reference = chosen[: len(whole.widths)]
-        processes = {
-            name: Densities(
-                it.nominal[chosen], *({key: side[key][chosen] for key in side} for side in (it.up, it.down))
-            )
-            for name, it in whole.processes.items()
-        }
+        processes = {}
+        for name, it in whole.processes.items():
+            sides = ({key: side[key][chosen] for key in side} for side in (it.up, it.down))
+            processes[name] = Densities(it.nominal[chosen], *sides)
         data = int(chosen[len(whole.widths) :].sum())
         return UnbinnedChannel(region, None, data, whole.widths[of_reference], processes)
 
@@ -213,11 +211,8 @@ def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.M
     share = binned.processes["signal"].nominal[1:-1] / binned.processes["background"].nominal[1:-1]
     assert (np.diff(share) > 0).all()
     data = Template(*[np.full(12, 54.0)] * 2)
-    histogram = FilledHistogram(
-        "score",
-        (TemplateAxis("score", tuple(np.linspace(0, 1, 11).tolist())),),
-        (replace(binned, processes={**binned.processes, DATA: data}),),
-    )
+    axis = TemplateAxis("score", tuple(np.linspace(0, 1, 11).tolist()))
+    histogram = FilledHistogram("score", (axis,), (replace(binned, processes={**binned.processes, DATA: data}),))
     Templates("NanoML", (histogram,), ("signal", "background"), "signal", {"": 60.0}).write(tmp_path / "histograms.h5")
     UnbinnedChannels("NanoML", (made,)).write(tmp_path / "densities.h5")
     tests = ClosureTest("signal", None, "x", (0, 1, 2), (0.5, 0.5), (0.45, 0.55), (0.01, 0.01), 25.0, 1, 1e-6)
@@ -270,9 +265,8 @@ def test_noise_of_ratios_is_a_promise_that_simulated_events_do_not_hold() -> Non
     def errors(channel: UnbinnedChannel) -> dict[str, float]:
         found = {}
         for way, of_events in ((OF_DENSITIES, False), (OF_EVENTS, True)):
-            signal, rest = (
-                in_bins(channel, ["signal"], 10, of_events).processes[it].nominal for it in ("signal", "background")
-            )
+            made = in_bins(channel, ["signal"], 10, of_events).processes
+            signal, rest = (made[it].nominal for it in ("signal", "background"))
             for values, name in ((signal, "signal"), (rest, "background")):
                 assert values.sum() == pytest.approx(channel.total(channel.processes[name].nominal), rel=1e-4)
             filled = signal + rest > 0
@@ -305,9 +299,8 @@ def test_negative_densities_where_data_have_no_event_are_told(monkeypatch: pytes
     for most, state in ((np.inf, "good"), (2.0, "bad")):
         _, made = channel(500, data[data @ MEAN / np.linalg.norm(MEAN) < most])
         points = Points.of([made], NAMED)
-        found = inference.infer(
-            workspace(model(made)), inference.FitOrigin("NanoML"), False, toys="never", points=points
-        )
+        origin, content = inference.FitOrigin("NanoML"), workspace(model(made))
+        found = inference.infer(content, origin, False, toys="never", points=points)
         assert sign_of_densities(found.negative)[1] == state
 
 

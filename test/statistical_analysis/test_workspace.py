@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ pytest.importorskip("statistical_analysis.workspace")
 import pyhf
 
 from MLTools.NanoML.config.fit import Fit, LogNormal, log_normal
+from MLTools.NanoML.contracts.bins import Counts, Sides, information, strength_error
 from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
+from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.model import StatisticalModel, statistical_model
+from statistical_analysis.results import STATISTICAL
 from statistical_analysis.workspace import for_combine, with_range, workspace, write_datacard
 
 Luminosity = dict[str, dict[str, LogNormal]]
@@ -56,9 +60,7 @@ def varied(model: StatisticalModel, nuisance: str, sign: int) -> dict[str, Any]:
     return found
 
 
-def test_every_parameter_changes_what_the_templates_say(
-    templates: Templates, settings: Fit, luminosity: Luminosity
-) -> None:
+def test_parameters_change_what_the_templates_say(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
     model = statistical_model(templates, settings, luminosity, ["fakes"])
     made = pyhf.Workspace(workspace(model)).model()
     assert expected(made) == {each.name: pytest.approx(each.expected(1).tolist()) for each in model.channels}
@@ -75,9 +77,7 @@ def test_every_parameter_changes_what_the_templates_say(
     assert made.config.poi_name == "mu"
 
 
-def test_statistical_errors_are_those_of_all_backgrounds(
-    templates: Templates, settings: Fit, luminosity: Luminosity
-) -> None:
+def test_statistical_errors_are_of_all_backgrounds(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
     model = statistical_model(templates, settings, luminosity)
     made = pyhf.Workspace(workspace(model)).model()
     # squared errors are a tenth of the contents
@@ -168,18 +168,14 @@ def test_the_card_has_the_yields_and_uncertainties_of_the_model(model: Statistic
     assert [float(rate) for rate in card.of("rate")] == [sample.nominal.sum() for sample in samples.values()]
     assert (card.of("imax"), card.of("jmax"), card.of("kmax")) == (["4"], ["3"], ["*"])
     assert dict(zip(card.of("process"), card.of("process", 1))) == {"signal": "0", "WZ": "1", "ZZ": "2", "fakes": "3"}
-    assert dict(zip(card.of("bin"), map(float, card.of("observation")))) == {
-        each.name: each.data.sum() for each in model.channels
-    }
-    assert card.effects("lnN") == {
-        (name, *column): factor for column, sample in samples.items() for name, factor in sample.factors.items()
-    }
-    assert card.effects("shape") == {
-        (name, *column): LogNormal(1, 1) for column, it in samples.items() for name in it.shapes
-    }
-    assert [row for row in card.rows if row[1] == "rateParam"] == [
-        ["norm_ZZ", "rateParam", each.name, "ZZ", "1", "[0,10]"] for each in model.channels
-    ]
+    observed = dict(zip(card.of("bin"), map(float, card.of("observation"))))
+    assert observed == {each.name: each.data.sum() for each in model.channels}
+    factors = {(name, *column): it for column, each in samples.items() for name, it in each.factors.items()}
+    assert card.effects("lnN") == factors
+    shapes = {(name, *column): LogNormal(1, 1) for column, it in samples.items() for name in it.shapes}
+    assert card.effects("shape") == shapes
+    rates = [["norm_ZZ", "rateParam", each.name, "ZZ", "1", "[0,10]"] for each in model.channels]
+    assert [row for row in card.rows if row[1] == "rateParam"] == rates
     assert ["*", "autoMCStats", "10"] in card.rows
     assert {row[0]: tuple(row[3:]) for row in card.rows if row[1] == "group"} == model.groups
     text = (tmp_path / "cards/datacard.txt").read_text()
@@ -233,7 +229,7 @@ def test_the_file_has_the_templates(model: StatisticalModel, tmp_path: Path) -> 
     assert found == 2 * len(card.effects("shape")) == 2 * (3 + 3 + 2 + 2) * 4
 
 
-def test_the_card_has_names_that_combine_can_take(
+def test_names_are_those_of_combine(
     templates: Templates, settings: Fit, luminosity: Luminosity, tmp_path: Path
 ) -> None:
     for histogram in templates.histograms:
@@ -250,10 +246,8 @@ def test_the_card_has_names_that_combine_can_take(
         "_4_tops", "W_jets_", "W_jets__", "W_jets",
     ]  # fmt: skip
     assert {"norm_4_tops", "j_s", "norm_W_jets"} <= {row[0] for row in card.rows}
-    names = {
-        name: safe
-        for name, _, safe in (it.what.partition(" is ") for it in for_combine(made).remarks if it.kind == "renamed")
-    }
+    renamed = [it.what.partition(" is ") for it in for_combine(made).remarks if it.kind == "renamed"]
+    names = {name: safe for name, _, safe in renamed}
     assert names == {
         "4 tops": "_4_tops in the datacard",
         "W+jets": "W_jets_ in the datacard",
@@ -268,3 +262,79 @@ def test_the_card_has_names_that_combine_can_take(
     # once more changes nothing
     once = for_combine(made)
     assert for_combine(once).remarks == once.remarks
+
+
+def counts(model: StatisticalModel, array: Callable[[Any], Any]) -> list[list[Counts]]:
+    return [
+        [
+            Counts(
+                it.strength,
+                array(it.nominal),
+                array(it.errors**2),
+                {name: Sides(array(each.up), array(each.down)) for name, each in it.shapes.items()},
+                it.factors,
+                it.free[0] if it.free else None,
+            )
+            for it in channel.samples
+        ]
+        for channel in model.channels
+    ]
+
+
+def check_information(model: StatisticalModel) -> None:
+    """The covariance by jax, without statistical errors, is the inverse of the information by NumPy, and by PyTorch."""
+    samples = counts(model, np.asarray)
+    names, found = information(samples, np)
+    likelihood = Likelihood(workspace(model))
+    at = likelihood.with_strength(1.0)
+    covariance = likelihood.covariance(likelihood.expected(at), at)
+    others = [number for number, kind in enumerate(likelihood.kinds) if kind != STATISTICAL]
+    mine = [names.index(likelihood.names[number]) for number in others]
+    assert len(mine) == len(names)
+    expected = np.linalg.inv(covariance[np.ix_(others, others)])
+    scale = np.sqrt(np.diag(expected))
+    product = np.outer(scale, scale)
+    np.testing.assert_allclose(found[np.ix_(mine, mine)] / product, expected / product, atol=1e-6)
+    strengths = [likelihood.names.index(name) for name in model.strengths]
+    errors = np.diag(covariance)[strengths] ** 0.5
+    assert strength_error(samples, np) == pytest.approx(np.exp(np.log(errors).mean()), rel=1e-6)
+
+
+def test_the_information_of_several_signals(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    """The geometric mean of the uncertainties of the strengths, of which one is of two processes."""
+    several = replace(settings, free=[], signals={"mu": ["signal"], "mu_V": ["WZ", "ZZ"]})
+    model = statistical_model(templates, several, luminosity, ["fakes"])
+    assert [*model.strengths] == ["mu", "mu_V"]
+    check_information(model)
+
+
+def test_the_information_of_any_templates(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    """Eras and regions, with any contents and variations."""
+    random = np.random.default_rng(1)
+
+    def changed(template: Template) -> Template:
+        def some(values: np.ndarray) -> np.ndarray:
+            return values * random.uniform(0.5, 1.5, values.shape)
+
+        sides = ({name: some(it) for name, it in each.items()} for each in (template.up, template.down))
+        return Template(some(template.nominal), some(template.variances), *sides)
+
+    histograms = tuple(
+        replace(
+            histogram,
+            channels=tuple(
+                replace(it, processes={name: changed(each) for name, each in it.processes.items()})
+                for it in histogram.channels
+            ),
+        )
+        for histogram in templates.histograms
+    )
+    check_information(statistical_model(replace(templates, histograms=histograms), settings, luminosity, ["fakes"]))
+
+
+def test_the_information_is_the_same_by_pytorch(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    torch = pytest.importorskip("torch")
+    model = statistical_model(templates, settings, luminosity)
+
+    found = strength_error(counts(model, torch.from_numpy), torch)
+    assert float(found) == pytest.approx(strength_error(counts(model, np.asarray), np), rel=1e-12)

@@ -1,4 +1,4 @@
-"""The whole of `Flat`, in the graph and in the engine."""
+"""The whole of `Flat`, awkward's and numpy's functions with their options, and four-vectors, in the graph and in the engine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 
 from MLTools.NanoML.selection import Events, Flat, away_from
 from services.compilation import check, selection_of, traced
+from services.supported import LINES as FUNCTIONS
+from services.supported import results_of
 
 pytestmark = pytest.mark.exhaustive("each line that a selection may have, compiled")
 
@@ -109,3 +111,8 @@ def test_an_event_without_objects_to_choose_from_fails_unless_a_cut_says_so(cut:
         jets.smallest(jets.pt)
 
     assert len(traced(selection_of(lines)).trace.demands) == demands
+
+
+@pytest.mark.parametrize("group", FUNCTIONS)
+def test_lines_with_functions_and_vectors_agree(group: str) -> None:
+    check(results_of(FUNCTIONS[group]))

@@ -23,7 +23,7 @@ from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import part_of
-from services.evaluations import draw_only
+from services.evaluations import draw_only, undefined_in
 from services.trainings import QUICK, event_rows
 
 pytestmark = pytest.mark.exhaustive("each section and answer of the report")
@@ -31,10 +31,9 @@ pytestmark = pytest.mark.exhaustive("each section and answer of the report")
 SIMULATED, OBSERVED = 4000, 900
 REGIONS = {"SR": "cut < 0", "CR": "cut >= 0", "low": "x < 1"}
 NAMES = ["signal", "WZ", "ZG"]
-Write = Callable[..., Path]
-TRAIN = replace(
-    QUICK, model="deepsets", options={"width": 8, "hidden": [8]}, regions=["SR"], batch_size=256, epochs=4, workers=1
-)
+Write = Observed = Callable[..., Path]
+SMALL = {"width": 8, "hidden": [8]}
+TRAIN = replace(QUICK, model="deepsets", options=SMALL, regions=["SR"], batch_size=256, epochs=4, workers=1)
 
 
 def rows(count: int, labels: Any, seed: int, weight: Any, shift: float = 0.0) -> tuple[Any, dict[str, Any]]:
@@ -51,10 +50,8 @@ def rows(count: int, labels: Any, seed: int, weight: Any, shift: float = 0.0) ->
 
 
 def compared(training: Training, wanted: DataRequest, physical: bool) -> dict[str, DataComparison]:
-    return {
-        name: DataComparison.of_events(region_events(training, wanted, name), wanted, physical)
-        for name in wanted.regions
-    }
+    events = {name: region_events(training, wanted, name) for name in wanted.regions}
+    return {name: DataComparison.of_events(it, wanted, physical) for name, it in events.items()}
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +60,20 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data_comparison")
 
 
+def simulated_in(path: Path, write: Write, signal: float) -> Path:
+    """Simulation with this weight of the signal."""
+    labels = np.arange(SIMULATED) % 3
+    made, objects = rows(SIMULATED, labels, 1, np.where(labels == 0, signal, OBSERVED / SIMULATED * 1.5))
+    return write(path, made, classes=NAMES, regions=REGIONS, objects=objects, cross_section=1.0)
+
+
 @pytest.fixture(scope="module")
 def simulation(directory: Path, write: Write) -> Path:
-    labels = np.arange(SIMULATED) % 3
-    weights = np.where(labels == 0, 0.003, OBSERVED / SIMULATED * 1.5)
-    made, objects = rows(SIMULATED, labels, 1, weights)
-    return write(directory / "simulation.h5", made, classes=NAMES, regions=REGIONS, objects=objects, cross_section=1.0)
+    return simulated_in(directory / "simulation.h5", write, 0.003)
 
 
 @pytest.fixture(scope="module")
-def observed(directory: Path, write: Write) -> Callable[..., Path]:
+def observed(directory: Path, write: Write) -> Observed:
     def make(name: str, regions: Any = REGIONS, **changes: Any) -> Path:
         labels = np.arange(OBSERVED) % 2 + 1
         made, objects = rows(OBSERVED, labels, 2, 1.0, changes.pop("shift", 0.0))
@@ -97,7 +98,7 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def evaluated(run: Path, simulation: Path, observed: Callable[..., Path], directory: Path) -> dict[str, Any]:
+def evaluated(run: Path, simulation: Path, observed: Observed, directory: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         draw_only(patch, "data")
         wanted = DataRequest(("CR", "low"), {"SR": 0}, (observed("data.h5"),), (simulation,), 59.8)
@@ -127,9 +128,8 @@ def test_numbers_are_those_of_the_events(evaluated: dict[str, Any], directory: P
         edges = np.array(x["edges"])
         clipped = np.clip(data["x"][outside], edges[0], edges[-1])
         assert x["data"]["values"] == np.histogram(clipped, edges)[0].tolist()
-        assert [sum(each["values"]) for each in x["classes"]] == pytest.approx(
-            [simulated["weight"][inside & (simulated["label"] == i)].sum() for i in range(3)], rel=1e-4
-        )
+        sums = [simulated["weight"][inside & (simulated["label"] == i)].sum() for i in range(3)]
+        assert [sum(each["values"]) for each in x["classes"]] == pytest.approx(sums, rel=1e-4)
 
 
 def test_inputs_fields_and_scores_are_there(evaluated: dict[str, Any]) -> None:
@@ -158,7 +158,7 @@ def test_every_event_is_assigned_to_one_class(evaluated: dict[str, Any]) -> None
 
 
 def test_data_of_the_region_of_the_training_change_nothing(
-    evaluated: dict[str, Any], run: Path, simulation: Path, observed: Callable[..., Path]
+    evaluated: Any, run: Path, simulation: Path, observed: Observed
 ) -> None:
     def changed(rows: Any) -> Any:
         return np.where(rows["in_SR"], 99.0, rows["x"])
@@ -171,9 +171,7 @@ def test_data_of_the_region_of_the_training_change_nothing(
         assert {**found[name], "files": each["files"]} == each
 
 
-def test_a_part_of_a_region_and_as_much_of_what_is_expected(
-    run: Path, simulation: Path, observed: Callable[..., Path], directory: Path
-) -> None:
+def test_a_part_of_a_region_is_compared(run: Path, simulation: Path, observed: Observed, directory: Path) -> None:
     """Of SR itself, and of what is in SR elsewhere."""
     data, simulated, wanted = (
         events_of(observed("data.h5")), events_of(directory / "simulation.h5"),
@@ -186,27 +184,17 @@ def test_a_part_of_a_region_and_as_much_of_what_is_expected(
         weights = simulated["weight"] * np.where(simulated["in_SR"], 0.25, 1)
         expected = weights[simulated[f"in_{name}"] & (simulated["label"] > 0)].sum()
         assert each.expected.value == pytest.approx(expected, rel=1e-5)
-        ratio = each.ratio
-        assert ratio.value is not None
-        assert ratio.error is not None
+        ratio: Any = each.ratio
         assert abs(ratio.value - 1) < 4 * ratio.error
-    assert [(it.share, it.left_out, it.luminosity) for it in found.values()] == [
-        (0.25, [], 59.8 / 4),
-        (1, ["SR"], 59.8),
-    ]
+    shares = [(it.share, it.left_out, it.luminosity) for it in found.values()]
+    assert shares == [(0.25, [], 59.8 / 4), (1, ["SR"], 59.8)]
     assert "They are 25 % of all, to which what is expected is scaled." in found["SR"].tables()
 
 
-@pytest.fixture(scope="module")
-def sensitive(directory: Path, write: Write) -> Path:
-    """Simulation with thirty times as much signal."""
-    labels = np.arange(SIMULATED) % 3
-    weights = np.where(labels == 0, 0.09, OBSERVED / SIMULATED * 1.5)
-    made, objects = rows(SIMULATED, labels, 1, weights)
-    return write(directory / "sensitive.h5", made, classes=NAMES, regions=REGIONS, objects=objects, cross_section=1.0)
-
-
-def test_bins_in_which_the_signal_may_show_are_blind(run: Path, sensitive: Path, observed: Callable[..., Path]) -> None:
+def test_bins_in_which_the_signal_may_show_are_blind(
+    run: Path, directory: Path, write: Write, observed: Observed
+) -> None:
+    sensitive = simulated_in(directory / "sensitive.h5", write, 0.09)
     wanted = DataRequest(("CR",), {"SR": 0}, (observed("data.h5"),), (sensitive,), limit=1.0)
     training = Training.load(run)
     found = compared(training, wanted, True)["CR"]
@@ -238,7 +226,7 @@ def test_bins_in_which_the_signal_may_show_are_blind(run: Path, sensitive: Path,
     assert "an expected S / √B above 1, are blind" in found.tables()
 
 
-def test_a_shift_is_told(run: Path, simulation: Path, observed: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_shift_is_told(run: Path, simulation: Path, observed: Observed, tmp_path: Path) -> None:
     """The file of data is one of those that are compared."""
     file = observed("shifted.h5", shift=0.8)
     content = evaluate(run, [simulation], tmp_path, [file], DataRequest(("CR",), {"SR": 0}))
@@ -258,25 +246,20 @@ def test_the_page_shows_it(evaluated: dict[str, Any], directory: Path) -> None:
     for name in ("CR", "low"):
         for kind in ("inputs", "scores"):
             assert (directory / "report" / f"data_{kind}_{name}.png").read_bytes().startswith(b"\x89PNG")
-    text = re.sub(r"base64,[^\"]*", "", page)
-    assert text.count("Events that are also in SR, where data are blind, are left out.") == 2
-    assert "all classes except signal, which is drawn as a line" in text
-    assert "assigned to WZ" in text
-    assert f"<td>compared files</td><td>{directory / 'data.h5'}</td>" in text
-    assert not re.search(r"\b(nan|None|inf)\b", text.split("Where this comes from</h2>")[0])
+    assert page.count("Events that are also in SR, where data are blind, are left out.") == 2
+    assert "all classes except signal, which is drawn as a line" in page
+    assert "assigned to WZ" in page
+    assert f"<td>compared files</td><td>{directory / 'data.h5'}</td>" in page
+    assert undefined_in(page) == []
 
 
-def test_without_a_region_data_are_not_read(
-    run: Path, simulation: Path, observed: Callable[..., Path], tmp_path: Path
-) -> None:
-    with pytest.raises(
-        ConfigError, match="data.h5 has data, which are compared in the regions of evaluate.data_in only"
-    ):
+def test_data_are_not_read_without_a_region(run: Path, simulation: Path, observed: Observed, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="data.h5 has data, which are compared in the regions of evaluate.data_in"):
         evaluate(run, [simulation], tmp_path, [observed("data.h5")])
     assert not list(tmp_path.iterdir())
 
 
-def test_regions_that_cannot_be_compared(run: Path, simulation: Path, observed: Callable[..., Path]) -> None:
+def test_regions_that_cannot_be_compared(run: Path, simulation: Path, observed: Observed) -> None:
     training, data = Training.load(run), observed("data.h5")
     wanted = DataRequest((), {"SR": 0}, (data,), (simulation,))
     with pytest.raises(ConfigError, match="data in SR are blind"):
@@ -302,7 +285,7 @@ def test_data_beyond_the_memory_are_a_part_to_which_simulation_is_scaled(
     assert found.expected.value == pytest.approx(complete["expected"] * scale, rel=0.1)
 
 
-def test_weights_that_are_no_numbers_of_events(run: Path, simulation: Path, observed: Callable[..., Path]) -> None:
+def test_weights_that_are_no_numbers_of_events(run: Path, simulation: Path, observed: Observed) -> None:
     wanted = DataRequest(("CR",), {"SR": 0}, (observed("data.h5"),), (simulation,))
     found = compared(Training.load(run), wanted, False)["CR"]
     assert found.expected.value == pytest.approx(found.data, rel=1e-4)
@@ -310,9 +293,7 @@ def test_weights_that_are_no_numbers_of_events(run: Path, simulation: Path, obse
     assert found.signal_over_root_background is None
 
 
-def test_a_single_network_scores_all_data_and_its_test_events_stand_for_all(
-    simulation: Path, observed: Callable[..., Path], evaluated: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_single_network_scores_all_data(simulation: Path, observed: Observed, evaluated: Any, tmp_path: Path) -> None:
     train([simulation], replace(TRAIN, folds=1), tmp_path / "run")
     wanted = DataRequest(("CR",), {"SR": 0}, (observed("data.h5"),), (simulation,))
     found = compared(Training.load(tmp_path / "run"), wanted, True)["CR"]
@@ -324,9 +305,7 @@ def test_a_single_network_scores_all_data_and_its_test_events_stand_for_all(
         assert panel.data.values.sum() == found.data
 
 
-def test_a_regression_is_compared_by_what_it_predicts(
-    simulation: Path, observed: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_regression_is_compared_by_its_values(simulation: Path, observed: Observed, tmp_path: Path) -> None:
     train([simulation], replace(TRAIN, targets=["y"]), tmp_path / "run")
     wanted = DataRequest(("CR",), {"SR": 0}, (observed("data.h5"),), (simulation,))
     found = compared(Training.load(tmp_path / "run"), wanted, True)["CR"]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from ML_processing.evaluation.report import evaluate
 from ML_processing.evaluation.sections.cuts import is_mass
+from ML_processing.events.data import Table
 from ML_processing.events.survey import make_splits
 from ML_processing.metrics.measured import effective_events
 from ML_processing.training.data import inputs_of, read
@@ -25,10 +25,10 @@ from MLTools.NanoML.config.training import Against, Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report import figures
 from MLTools.NanoML.report.page import with_error
-from services.evaluations import draw_only
+from services.evaluations import draw_only, undefined_in
 from services.trainings import changing
 
-Toy = Callable[..., Path]
+Toy, Tested = Callable[..., Path], tuple[Training, Table, Any]
 CLASSES = ["signal", "WZ", "ZG"]
 FEATURES = ["ZCand_mass", "ZCand_dR", "ThreeLep_sumPt", "WLep_pt", "MET_pt", "WCand_mT", "ThreeLep_mass"]
 TOY_AUC = 0.841  # the best: two Gaussians of unit width at a distance of sqrt(2), Phi(1)
@@ -52,24 +52,18 @@ def drawn() -> None:
     """Asks for figures that are drawn, though not saved."""
 
 
+@pytest.fixture(scope="module")
+def tested(run: Path, files: list[Path]) -> Tested:
+    """The training of the example, the events that its networks have not seen, and their scores."""
+    training, table = Training.load(run), read(files, Train())
+    rows, scores = training.out_of_fold(table)
+    return training, table[rows], scores
+
+
 @pytest.fixture
 def trained(toy: Toy, whole: Path) -> tuple[Path, Path]:
     """The toy events, and the directory of a quick training on them."""
     return toy(), whole
-
-
-def test_the_example_is_learned(run: Path, measured: dict[str, Any]) -> None:
-    auc = measured["auc"]
-    assert auc["network"] > 0.92
-    assert json.loads((run / "training.json").read_text())["metrics"]["auc"] > 0.92
-    assert auc["network"] > auc["baseline"] - 0.01
-    assert 0.003 < auc["network_error"] < 0.01
-    assert measured["auc_unweighted"]["network"] > 0.92
-
-
-def test_a_fit_needs_expected_numbers_of_events(run: Path, measured: dict[str, Any]) -> None:
-    assert measured["significance"] is None
-    assert "expected significance of a fit" not in (run / "report.html").read_text()
 
 
 def test_numbers_are_out_of_fold(run: Path, files: list[Path], measured: dict[str, Any]) -> None:
@@ -106,39 +100,36 @@ def test_one_against_all_and_one_against_one(measured: dict[str, Any]) -> None:
     assert measured["auc_bootstrap_error"] == pytest.approx(measured["auc"]["network_error"], rel=0.25)
 
 
-def test_every_class_has_its_probability(run: Path, files: list[Path], measured: dict[str, Any]) -> None:
-    training, table = Training.load(run), read(files, Train())
-    rows, scores = training.out_of_fold(table)
+def test_every_class_has_its_probability(tested: Tested, measured: dict[str, Any]) -> None:
+    _, table, scores = tested
     panels = measured["plots"]["probabilities"]["panels"]
     assert [panel["signal"] for panel in panels] == CLASSES
     for i, panel in enumerate(panels):
         for label, found in enumerate(panel["classes"]):
-            mine = table.labels[rows] == label
-            sums = np.histogram(scores[mine, i], panel["edges"], weights=table.weights[rows][mine].astype(float))[0]
+            mine = table.labels == label
+            sums = np.histogram(scores[mine, i], panel["edges"], weights=table.weights[mine].astype(float))[0]
             assert found["test"]["values"] == pytest.approx(sums / sums.sum(), rel=1e-4, abs=1e-6)
 
 
-def test_significance_is_that_of_the_best_cut(run: Path, files: list[Path], measured: dict[str, Any]) -> None:
-    training, table = Training.load(run), read(files, Train())
-    rows, scores = training.out_of_fold(table)
+def test_significance_is_that_of_the_best_cut(tested: Tested, measured: dict[str, Any]) -> None:
+    training, table, scores = tested
     best = measured["plots"]["significance"]["best"]
     passed = training.discriminant.values(scores) >= best["score_at_least"]
-    signal = table.labels[rows] == 0
-    s, b = (table.weights[rows][passed & part].sum(dtype=float) for part in (signal, ~signal))
+    signal = table.labels == 0
+    s, b = (table.weights[passed & part].sum(dtype=float) for part in (signal, ~signal))
     assert best["signal"] == pytest.approx(s)
     assert best["background"] == pytest.approx(b)
     assert best["asimov"] == pytest.approx(np.sqrt(2 * ((s + b) * np.log(1 + s / b) - s)))
     assert not measured["plots"]["significance"]["physical"]  # these files know no luminosity
 
 
-def test_the_significance_is_measured_on_the_other_half(run: Path, files: list[Path], measured: dict[str, Any]) -> None:
-    training, table = Training.load(run), read(files, Train())
-    rows, scores = training.out_of_fold(table)
-    tested, is_even = table[rows], table[rows].hashes() % 2 == 0
-    totals = np.bincount(tested.labels, tested.weights.astype(float))
+def test_the_significance_is_that_of_the_other_half(run: Path, tested: Tested, measured: dict[str, Any]) -> None:
+    training, table, scores = tested
+    is_even = table.hashes() % 2 == 0
+    totals = np.bincount(table.labels, table.weights.astype(float))
     found = measured["plots"]["significance"]["cross_fit"]
     for half, measures in zip(found["halves"], (~is_even, is_even), strict=True):
-        part, score = tested[measures], training.discriminant.values(scores)[measures]
+        part, score = table[measures], training.discriminant.values(scores)[measures]
         here = np.bincount(part.labels, part.weights.astype(float))
         weights = (part.weights * (totals / here)[part.labels])[score >= half["score_at_least"]]
         signal = part.labels[score >= half["score_at_least"]] == 0
@@ -146,9 +137,8 @@ def test_the_significance_is_measured_on_the_other_half(run: Path, files: list[P
         assert half["asimov"] == pytest.approx(np.sqrt(2 * ((s + b) * np.log(1 + s / b) - s)))
     assert [half["chosen_on"] for half in found["halves"]] == ["even", "odd"]
     text = (run / "report.html").read_text()
-    assert (
-        f"Significance: {with_error(found['asimov'], found['asimov_error'])}, with the cut chosen on one half" in text
-    )
+    shown = with_error(found["asimov"], found["asimov_error"])
+    assert f"Significance: {shown}, with the cut chosen on one half" in text
 
 
 def test_efficiencies_are_those_of_the_cut(measured: dict[str, Any]) -> None:
@@ -214,15 +204,10 @@ def test_events_and_confusion(files: list[Path], measured: dict[str, Any]) -> No
     assert np.array(measured["confusion"]).sum(axis=1) == pytest.approx(sums)
 
 
-def test_every_discriminant_is_measured_against_its_own_backgrounds(
-    files: list[Path], quick: Train, tmp_path: Path, drawn: None
-) -> None:
+def test_discriminants_have_their_own_backgrounds(files: list[Path], quick: Train, tmp_path: Path, drawn: None) -> None:
     """A class without a share does not count."""
-    wanted = {
-        "a": Against("signal", {"ZG": 1}),
-        "b": Against("WZ", {"WZ": 3, "ZG": 1}),
-        "c": Against("signal", {"WZ": 1, "ZG": 9}),
-    }
+    wanted = {"a": Against("signal", {"ZG": 1}), "b": Against("WZ", {"WZ": 3, "ZG": 1})}
+    wanted["c"] = Against("signal", {"WZ": 1, "ZG": 9})
     train(files, dataclasses.replace(quick, discriminants=wanted), tmp_path / "run")
     content = evaluate(tmp_path / "run", files, tmp_path)
     training, table = Training.load(tmp_path / "run"), read(files, Train())
@@ -255,9 +240,7 @@ def test_every_discriminant_is_measured_against_its_own_backgrounds(
 
 
 @pytest.mark.parametrize("how", ["signed", "reweight"])
-def test_two_classes_and_negative_weights(
-    toy: Toy, quick: Train, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_negative_weights(toy: Toy, quick: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     file = toy(negative=0.25)
     train([file], dataclasses.replace(quick, epochs=30, negative_weights=how), tmp_path / "run")
     content = evaluate(tmp_path / "run", [file], tmp_path / "report")
@@ -282,13 +265,6 @@ def test_two_classes_and_negative_weights(
         assert sampled["auc"] == content["auc"]
         assert sampled["events"]["sampled"] == sampled["plots"]["features"]["events"] == 200
         assert "a random choice of 200 of them" in sampled["notes"][-1]
-
-
-def test_single_network_is_tested_on_its_fold(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    file = toy()
-    train([file], dataclasses.replace(quick, folds=1), tmp_path / "run")
-    content = evaluate(tmp_path / "run", [file], tmp_path / "run")
-    assert content["events"]["tested"] == int((read([file], Train()).folds(5) == 0).sum())
 
 
 def test_other_events_are_noted(toy: Toy, trained: tuple[Path, Path], tmp_path: Path) -> None:
@@ -330,9 +306,7 @@ def test_notes_on_sentinels_and_on_too_few_epochs(toy: Toy, quick: Train, tmp_pa
 
 def test_collections(object_files: list[Path], tmp_path: Path) -> None:
     options = {"hidden": [16]}
-    config = Train(
-        model="deepsets", options=options, features=["MET_pt"], folds=1, epochs=4, learning_rate=5e-3, device="cpu"
-    )
+    config = Train("deepsets", options, features=["MET_pt"], folds=1, epochs=4, learning_rate=5e-3, device="cpu")
     train(object_files, config, tmp_path / "run")
     content = evaluate(tmp_path / "run", object_files, tmp_path / "report")
     rows = {row["name"]: row for row in content["plots"]["importance"]["inputs"]}
@@ -350,9 +324,7 @@ def test_collections(object_files: list[Path], tmp_path: Path) -> None:
 
 
 def test_regression(files: list[Path], tmp_path: Path, drawn: None) -> None:
-    config = Train(
-        "mlp", targets=["ThreeLep_mass"], folds=3, epochs=30, batch_size=64, learning_rate=5e-3, device="cpu"
-    )
+    config = Train("mlp", targets=["ThreeLep_mass"], folds=3, epochs=30, batch_size=64, learning_rate=5e-3)
     train(files, config, tmp_path / "run")
     content = evaluate(tmp_path / "run", files, tmp_path / "report", compare=files[1:2])
     training, table = Training.load(tmp_path / "run"), read(files, config)
@@ -407,9 +379,7 @@ def test_decorrelated_column_is_tested(toy: Toy, quick: Train, tmp_path: Path) -
     assert "These are not" not in str(content["notes"])
 
 
-def test_a_parametrised_network_is_measured_at_each_value_whatever_the_cross_sections(
-    toy: Callable[..., Path], quick: Train, tmp_path: Path
-) -> None:
+def test_a_parametrised_network_is_measured_at_each_value(toy: Toy, quick: Train, tmp_path: Path) -> None:
     """Otherwise the value itself would tell signal from background, to a BDT as well, and be called a better AUC."""
     number, found = np.arange(1200), []
     mass = np.where(number % 2, np.nan, np.where(number % 4, 600, 1000)).astype("f4")
@@ -490,6 +460,8 @@ def test_report_needs_nothing_beside_it(run: Path, measured: dict[str, Any]) -> 
 
 def test_report_says_what_there_is_to_say(run: Path, measured: dict[str, Any]) -> None:
     text = (run / "report.html").read_text()
+    assert measured["significance"] is None  # a fit needs expected numbers of events
+    assert "expected significance of a fit" not in text
     for expected in (
         with_error(measured["auc"]["network"], measured["auc"]["network_error"]),
         "ThreeLep_sumPt",
@@ -503,6 +475,4 @@ def test_report_says_what_there_is_to_say(run: Path, measured: dict[str, Any]) -
     ):
         assert expected in text
     assert text.count("<b>Watch for:</b>") == len(SHOWN)
-    assert not re.search(
-        r"\b(nan|None|inf)\b", re.sub(r"base64,[^\"]*", "", text).split("Where this comes from</h2>")[0]
-    )
+    assert undefined_in(text) == []

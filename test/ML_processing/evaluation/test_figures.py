@@ -58,9 +58,7 @@ class Recorder(RendererAgg):
         super().__init__(*figure.bbox.size, figure.dpi)
         self.texts: list[Text] = []
 
-    def draw_text(
-        self, gc: Any, x: float, y: float, s: str, *args: Any, mtext: Text | None = None, **options: Any
-    ) -> None:
+    def draw_text(self, gc: Any, x: Any, y: Any, s: str, *args: Any, mtext: Text | None = None, **options: Any) -> None:
         if mtext is not None and s.strip():
             self.texts.append(mtext)
 
@@ -97,10 +95,8 @@ def by_class(count: int, bins: int = 25) -> list[ClassHistogram]:
 
 def features(panels: int, classes: int = 3) -> Distributions:
     edges = np.linspace(0, 1, 26)
-    shapes = [
-        InputShape(f"f{i}", f"LeadingLepton{i}_pt [GeV]", edges, 0.1 * (i == 0), by_class(classes))
-        for i in range(panels)
-    ]
+    shown, label = by_class(classes), "LeadingLepton{}_pt [GeV]"
+    shapes = [InputShape(f"f{i}", label.format(i), edges, 0.1 * (i == 0), shown) for i in range(panels)]
     return Distributions(shapes, 40 if panels > 1 else 1, 12_345)
 
 
@@ -114,11 +110,8 @@ def efficiency() -> Efficiency:
 def sculpting(masses: int = 2, backgrounds: int = 3) -> SculptedMasses:
     after = [ShapeAfterCut(shape(20, i), 100, Sculpting(0.01 * i if i else None)) for i in range(3)]
     edges = np.linspace(50, 150, 21)
-    panels = [
-        SculptedMass("", f"Candidate{mass}_mass [GeV]", CLASSES[i + 1], edges, shape(20), after)
-        for mass in range(masses)
-        for i in range(backgrounds)
-    ]
+    pairs = itertools.product(range(masses), CLASSES[1 : backgrounds + 1])
+    panels = [SculptedMass("", f"Candidate{i}_mass [GeV]", it, edges, shape(20), after) for i, it in pairs]
     return SculptedMasses([Cut(0.1 * i, 0.5 / (i + 1)) for i in range(3)], panels, 7, 12_345)
 
 
@@ -139,10 +132,8 @@ def data_panel(i: int, classes: int, bins: int = 20) -> DataPanel:
 
 def data_comparison(inputs: int, classes: int) -> DataComparison:
     panels_ = [data_panel(i, classes) for i in range(inputs)]
-    assigned = [
-        Assigned(CLASSES[i], 10, Measured(1.0, 0.1), Measured(1.0, 0.1), data_panel(i, classes, 10), {})
-        for i in range(classes)
-    ]
+    one = Measured(1.0, 0.1)
+    assigned = [Assigned(CLASSES[i], 10, one, one, data_panel(i, classes, 10), {}) for i in range(classes)]
     measured = Measured(1000.0, 10.0), Measured(1.0, 0.03)
     shown = panels_, [it.score for it in assigned], assigned, None
     return DataComparison("a", [], ["SR"], 0.5, 123_456, 123_456, *measured, CLASSES[0], 0.1, True, 59.8, *shown)
@@ -151,17 +142,14 @@ def data_comparison(inputs: int, classes: int) -> DataComparison:
 def probabilities(count: int) -> Probabilities:
     edges = np.linspace(0, 1, 26)
     classes = [ClassScores(CLASSES[i], shape(25, i), shape(25, i), None) for i in range(count)]
-    return Probabilities(
-        [Scores(CLASSES[i], f"Probability of {CLASSES[i]}", edges, classes, 1489) for i in range(count)]
-    )
+    return Probabilities([Scores(it, f"Probability of {it}", edges, classes, 1489) for it in CLASSES[:count]])
 
 
 def eras(count: int, classes: int) -> Eras:
     names, edges = CLASSES[:classes], np.linspace(0, 1, 21)
-    shown = [BinnedOutput("Probability of signal", edges, [ClassHistogram(it, shape(20)) for it in names])] * count
-    found = {
-        f"202{i}": EraResult({}, Separation(Measured(0.8 + 0.01 * i, 0.01), {}), it, 100) for i, it in enumerate(shown)
-    }
+    shown = BinnedOutput("Probability of signal", edges, [ClassHistogram(it, shape(20)) for it in names])
+    areas = [Separation(Measured(0.8 + 0.01 * i, 0.01), {}) for i in range(count)]
+    found = {f"202{i}": EraResult({}, area, shown, 100) for i, area in enumerate(areas)}
     return Eras(found, Measured(0.81, 0.005), 0.012, True, names)
 
 
@@ -173,10 +161,8 @@ def repeats(seeds: int, shares: int) -> Repeats:
 
 
 def importance(rows: int) -> Importance:
-    inputs = [
-        InputImportance(f"SomeCollection{i}_quantity", i % 7 == 3, 0.01 * i, 0.001, None if i % 7 == 3 else 0.2 * i)
-        for i in range(rows)
-    ]
+    names = [(i, f"SomeCollection{i}_quantity", i % 7 == 3) for i in range(rows)]
+    inputs = [InputImportance(name, whole, 0.01 * i, 1e-3, None if whole else 0.2 * i) for i, name, whole in names]
     return Importance(inputs, 1000, 5)
 
 
@@ -196,11 +182,8 @@ def region(panels: int, classes: int) -> RegionResult:
 def calibration(count: int) -> Calibration:
     steps = np.linspace(0.05, 0.95, 10)
     curve = Reliability(steps, steps, np.full(10, 0.02), np.full(10, 0.1), 0.01, 0.02)
-    return Calibration(
-        [ClassCalibration(name, curve) for name in CLASSES[:count]],
-        [ClassCalibration("discriminant wprime", curve)],
-        1000,
-    )
+    classes = [ClassCalibration(name, curve) for name in CLASSES[:count]]
+    return Calibration(classes, [ClassCalibration("discriminant wprime", curve)], 1000)
 
 
 def significance() -> Significance:
@@ -208,9 +191,8 @@ def significance() -> Significance:
     plain = 5 * np.sqrt(cuts) * (1 - cuts) + 1
     scan = CutScan(cuts, cuts, cuts, plain, 0.1 * plain, 0.8 * plain, cuts < 0.9)
     halves = [ChosenCut("even", 0.31, 3.4, 0.3), ChosenCut("odd", 0.38, 3.1, 0.2)]
-    return Significance(
-        "probability of signal_M600", True, BestCut(0.34, *[1.0] * 7), CrossFit(3.25, 0.2, halves), 1.0, scan, 1000
-    )
+    best, tested = BestCut(0.34, *[1.0] * 7), CrossFit(3.25, 0.2, halves)
+    return Significance("probability of signal_M600", True, best, tested, 1.0, scan, 1000)
 
 
 def confusion(count: int) -> Confusion:
@@ -221,13 +203,8 @@ def confusion(count: int) -> Confusion:
 def predictions(targets: int) -> Predictions:
     edges, bins = np.linspace(100, 900, 26), np.linspace(-50, 50, 41)
     sums = np.random.default_rng(1).random((25, 25)) - 0.2
-    profile = Profile(
-        np.array([100.0, 200, 300, 400, 9000]),
-        [1.0, 0, -1, None],
-        [0.5, 0.5, 0.5, None],
-        [10.0, 11, 12, 13],
-        [1.0, 1, 1, 1],
-    )
+    means = [1.0, 0, -1, None], [0.5, 0.5, 0.5, None]
+    profile = Profile(np.array([100.0, 200, 300, 400, 9000]), *means, [10.0, 11, 12, 13], [1.0] * 4)
     rest = (edges, sums, profile, bins, *[shape(40)] * 3, 0.5)
     return Predictions([Prediction("", f"Candidate{i}_mass [GeV]", *rest) for i in range(targets)], 1000)
 
@@ -335,9 +312,8 @@ def test_what_is_not_there_is_not_drawn(tmp_path: Path) -> None:
     losses = Losses([[Epoch(1, 1.0, 1.1, 0.1, None)]], False)
     content = {Distributions: features(1), Drift: None, Importance: importance(0), Losses: losses}
     assert _draw(evaluation(content), PRIVATE_WORK, tmp_path, ()) == ["features", "loss"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"{name}.{kind}" for name in ("features", "loss") for kind in ("json", "pdf", "png")
-    ]
+    files = {f"{name}.{kind}" for name in ("features", "loss") for kind in ("json", "pdf", "png")}
+    assert {path.name for path in tmp_path.iterdir()} == files
 
 
 def test_number() -> None:

@@ -85,9 +85,7 @@ def test_damaged_measurements_are_one_message(written: Path, damage: Callable[[A
     content = json.loads(written.read_text())
     damage(content)
     written.write_text(json.dumps(content))
-    with pytest.raises(
-        NanoMLError, match=r"evaluation\.json: is damaged \(.*\)\. Measure again: `nanoml eval"
-    ) as found:
+    with pytest.raises(NanoMLError, match=r"evaluation\.json: is damaged \(.*\)\. Measure again: `nanoml e") as found:
         Evaluation.read(written)
     assert told in str(found.value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,7 @@ def scored(labels: list[int], weights: list[float], scores: list[float] | None =
 
 
 def test_balanced_weights_sum_to_the_same_with_their_signs() -> None:
-    balanced = scored([0, 0, 1], [3, -1, 4]).balanced()
-    assert balanced is not None
+    balanced: Any = scored([0, 0, 1], [3, -1, 4]).balanced()
     assert balanced.tolist() == [1.5, -0.5, 1]
     assert scored([0, 0, 1], [1, -1, 4]).balanced() is None
 

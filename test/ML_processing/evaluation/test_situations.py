@@ -46,8 +46,8 @@ def unremarkable(good: tuple[Path, Path], directory: Path) -> Answers:
     return verdict(*good, compare=[TOY.sample(COUNT, 2).write(directory / "same.h5")])
 
 
-def of_training(directory: Path, sample: Sample, **changes: Any) -> Answers:
-    return verdict(*trained(directory, sample, **changes))
+def of_training(directory: Path, sample: Sample, epochs: int = 5, **changes: Any) -> Answers:
+    return verdict(*trained(directory, sample, epochs=epochs, **changes))
 
 
 def test_nothing_is_wrong_with_a_good_one(unremarkable: Answers) -> None:
@@ -58,10 +58,8 @@ def test_nothing_is_wrong_with_a_good_one(unremarkable: Answers) -> None:
 
 def test_leak(tmp_path: Path) -> None:
     sample = TOY.sample(COUNT, 1)
-    noise = np.random.default_rng(1).normal(size=COUNT)
-    answer = of_training(tmp_path, sample.having(leak=(sample.labels == 0) + 0.05 * noise), epochs=15)[
-        "Too good to be true?"
-    ]
+    leaking = sample.having(leak=(sample.labels == 0) + 0.05 * np.random.default_rng(1).normal(size=COUNT))
+    answer = of_training(tmp_path, leaking, epochs=15)["Too good to be true?"]
     assert answer["state"] == "bad"
     assert "The most important input is leak" in answer["text"]
 
@@ -72,7 +70,7 @@ def doubled(sample: Sample) -> Sample:
 
 
 def test_duplicates(tmp_path: Path) -> None:
-    answer = of_training(tmp_path, doubled(TOY.sample(COUNT // 2, 1)), epochs=5)["Duplicate events?"]
+    answer = of_training(tmp_path, doubled(TOY.sample(COUNT // 2, 1)))["Duplicate events?"]
     assert answer["state"] == "bad"
     copies = int(answer["text"].split(" of ")[0].replace(",", ""))
     assert copies == pytest.approx(COUNT / 3 * 2 / 3, rel=0.1)  # a third of the pairs share their fold
@@ -85,25 +83,21 @@ def test_a_sample_that_is_in_two_classes(tmp_path: Path) -> None:
     rest = sample[sample.labels != 1]
     inputs = {name: np.concatenate([values, both.inputs[name]]) for name, values in rest.inputs.items()}
     labels, weights = (np.concatenate([getattr(it, name) for it in (rest, both)]) for name in ("labels", "weights"))
-    text = of_training(tmp_path, replace(rest, inputs=inputs, labels=labels, weights=weights), epochs=5)[
-        "Duplicate events?"
-    ]["text"]
-    assert "of them of one in another class" in text
+    answers = of_training(tmp_path, replace(rest, inputs=inputs, labels=labels, weights=weights))
+    assert "of them of one in another class" in answers["Duplicate events?"]["text"]
 
 
 def test_few_and_discrete_inputs_are_no_duplicates(tmp_path: Path) -> None:
     sample = Analysis(gaussian=0, exponential=0, counts=4, seed=3).sample(COUNT, 1)
-    assert of_training(tmp_path, sample, epochs=5)["Duplicate events?"]["state"] == "good"
+    assert of_training(tmp_path, sample)["Duplicate events?"]["state"] == "good"
 
 
 def test_default_values_come_before_the_learning_rate(tmp_path: Path) -> None:
     """-999 in a few whole numbers is not recognised, and takes up the scale of the input."""
     sample = TOY.sample(COUNT, 1)
     random = np.random.default_rng(1)
-    inputs = {
-        f"n{i}": np.where(random.random(COUNT) < 0.4, -999, random.poisson(1.0 + 2 * (sample.labels == i)))
-        for i in range(3)
-    }
+    counts = [random.poisson(1.0 + 2 * (sample.labels == i)) for i in range(3)]
+    inputs = {f"n{i}": np.where(random.random(COUNT) < 0.4, -999, it) for i, it in enumerate(counts)}
     answers = of_training(tmp_path, replace(sample, inputs=inputs), epochs=15)
     default = answers["Default values?"]
     assert default["state"] == "look"
@@ -119,9 +113,8 @@ def test_default_values_come_before_the_learning_rate(tmp_path: Path) -> None:
 def test_a_spike_of_one_class(tmp_path: Path) -> None:
     sample = TOY.sample(COUNT, 1)
     spike = (sample.labels == 2) & (np.random.default_rng(1).random(COUNT) < 0.4)
-    answer = of_training(tmp_path, sample.having(x1=np.where(spike, 0.5, sample.inputs["x1"])), epochs=5)[
-        "Default values?"
-    ]
+    spiky = sample.having(x1=np.where(spike, 0.5, sample.inputs["x1"]))
+    answer = of_training(tmp_path, spiky)["Default values?"]
     assert answer["state"] == "look"
     assert "x1 is exactly 0.5 in" in answer["text"]
     assert "of ZG and 0% of" in answer["text"]
@@ -151,7 +144,7 @@ def test_an_era_that_differs(good: tuple[Path, Path], tmp_path: Path) -> None:
 def test_classes_that_nothing_separates(tmp_path: Path) -> None:
     random, labels = np.random.default_rng(1), np.arange(2 * COUNT) % 2
     inputs = {name: random.normal(size=2 * COUNT) for name in "abc"}
-    answers = of_training(tmp_path, Sample(inputs, labels, np.ones(2 * COUNT), 2), epochs=5)
+    answers = of_training(tmp_path, Sample(inputs, labels, np.ones(2 * COUNT), 2))
     assert answers["Separated?"]["state"] == "bad"
     assert "nothing separates them, so longer training will not" in answers["Separated?"]["text"]
     assert "learning_rate" not in answers["Better than a BDT?"]["text"]
@@ -188,13 +181,13 @@ def test_too_few_epochs(tmp_path: Path) -> None:
 def test_wrong_weights(tmp_path: Path) -> None:
     sample = TOY.sample(COUNT, 1)
     sample.weights[[10, 100, 301]] *= 500
-    answer = of_training(tmp_path, sample, epochs=5)["Enough events?"]
+    answer = of_training(tmp_path, sample)["Enough events?"]
     assert answer["state"] in ("look", "bad")
     assert "of the sum: check its cross section and genWeight" in answer["text"]
 
 
 def test_negative_weights(tmp_path: Path) -> None:
     sample = replace(TOY, negative=0.4).sample(COUNT, 1)
-    answer = of_training(tmp_path, sample, epochs=5, negative_weights="reweight")["Enough events?"]
+    answer = of_training(tmp_path, sample, negative_weights="reweight")["Enough events?"]
     assert answer["state"] in ("look", "bad")
     assert "% of the weights are negative" in answer["text"]

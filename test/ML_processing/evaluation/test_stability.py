@@ -107,9 +107,7 @@ def few_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other figures take longer than all else here."""
     draw_only(monkeypatch, "repeats")
     save = figures.save
-    monkeypatch.setattr(
-        figures, "save", lambda figure, stem, numbers=None: save(Figure() if stem.name == "loss" else figure, stem)
-    )
+    monkeypatch.setattr(figures, "save", lambda it, stem, _=None: save(Figure() if stem.name == "loss" else it, stem))
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +127,7 @@ def content_of(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
-def test_trainings_are_made_beside_the_first_and_measured_on_the_same_events(
-    run: Path, toy: Toy, tmp_path: Path
-) -> None:
+def test_trainings_are_beside_the_first_and_measured_on_the_same_events(run: Path, toy: Toy, tmp_path: Path) -> None:
     file, before = toy(), content_of(run)
     content = evaluate(run, [file], tmp_path, repeats=WANTED)
     assert content_of(run) == before
@@ -207,9 +203,7 @@ def test_what_the_spread_means(spread: float, state: str) -> None:
     assert f"standard deviation {spread:.4f}" in answer.text
 
 
-def test_networks_with_other_seeds_are_trained_for_the_same_objective(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_seeds_are_trained_for_the_same_objective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(result_training, "_STEPS", 4)
     target, file = ShiftedBackground().write(tmp_path / "events.h5", 1000, seed=1), tmp_path / "events.h5"
     settings = replace(OF_RESULT, epochs=2, folds=1, target=target)
@@ -218,8 +212,7 @@ def test_networks_with_other_seeds_are_trained_for_the_same_objective(
     (again,) = repeated(first, [file], tmp_path / "run", RepeatRequest(1, target=target))
     table = read([file], settings)
     rows, scores = first.out_of_fold(table)
-    found = Repeats.measured(OutOfFold(first, table[rows], scores), [again])
-    assert found is not None
+    found: Any = Repeats.measured(OutOfFold(first, table[rows], scores), [again])
     results = [build(Gain, (it.description.metrics or {})["result"]).kept for it in (first, again.training)]
     assert results[0] != results[1]
     assert [it.result for it in found.seeds] == results
@@ -266,8 +259,7 @@ def test_networks_at_a_value_of_the_parameter_that_they_have_not_seen(toy: Toy, 
     assert found[3]["without"] < found[3]["value"] - 3 * found[3]["without_error"]
     assert content["plots"]["repeats"] is None
     assert "trained without this value" in (run / "report.html").read_text()
-    left_out = TrainingDescription.read(repeats_of(run) / "without_2")
-    assert left_out.parameter is not None
+    left_out: Any = TrainingDescription.read(repeats_of(run) / "without_2")
     assert left_out.parameter.values == (1, 3)
     assert sum(it.events for it in left_out.data.classes.values()) == 1000
 
@@ -279,8 +271,7 @@ def test_no_value_can_be_left_out(toy: Toy, quick: Train, tmp_path: Path, model:
     mass[::2] = np.array(values)[np.arange(300) % len(values)]
     file = toy(parameter="mass", mass=mass)
     options = {} if model == "bdt" else quick.options
-    training_module.train(
-        [file], replace(quick, model=model, options=options, parameter="mass", epochs=1), tmp_path / "run"
-    )
+    config = replace(quick, model=model, options=options, parameter="mass", epochs=1)
+    training_module.train([file], config, tmp_path / "run")
     with pytest.raises(ConfigError, match=f"evaluate.left_out: .*{reason}"):
         repeated(Training.load(tmp_path / "run"), [file], tmp_path / "run", RepeatRequest(left_out=True))

@@ -1,21 +1,23 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from ML_processing.evaluation.classifier_test import ClassifierTest, Pair
 from ML_processing.evaluation.content import Part, all_sections
+from ML_processing.evaluation.data_comparison import DataPanel
 from ML_processing.evaluation.report import verdict
 from ML_processing.evaluation.scored import Areas
 from ML_processing.evaluation.sections.calibration import Calibration, ClassCalibration
 from ML_processing.evaluation.sections.classification import Classification, ClassTests, Overtraining
 from ML_processing.evaluation.sections.cuts import SculptedMass, SculptedMasses, ShapeAfterCut
+from ML_processing.evaluation.sections.data import Data, DataComparison
 from ML_processing.evaluation.sections.drift import Drift, FeatureDrift
 from ML_processing.evaluation.sections.importance import Importance, InputImportance
 from ML_processing.evaluation.sections.regression import Accuracy, Regression, Residuals
 from ML_processing.evaluation.sections.variations import Change, Variation, Variations, VariedYields, WeightMean
-from ML_processing.metrics.distances import Kolmogorov, Sculpting
+from ML_processing.metrics.distances import Kolmogorov, Sculpting, ShapeTest
 from ML_processing.metrics.measured import Measured
 from ML_processing.metrics.roc import Reliability
 from MLTools.NanoML.report.page import with_error
@@ -55,9 +57,7 @@ def given(*sections: Part) -> dict[type[Part], Part]:
     return {type(it): it for it in (numbers(0.9, 0.9, 0.9), calibration(0.01, 0.01), *sections)}
 
 
-def answer(
-    question: str, *sections: Part, effective: Mapping[str, float] = EFFECTIVE, without: type[Part] | None = None
-) -> tuple[str, str]:
+def answer(question: str, *sections: Part, effective: Any = EFFECTIVE, without: Any = None) -> tuple[str, str]:
     """State and text of the sentence whose question starts so."""
     kinds: dict[type[Part], Part | None] = {**dict.fromkeys(all_sections()), **given(*sections)}
     if without is not None:
@@ -219,10 +219,8 @@ def test_what_is_worrying_stays_so_with_few_events() -> None:
     ],
 )
 def test_drift(distance: float, probability: float | None, events: int, expected: str, says: str) -> None:
-    panels = [
-        part(FeatureDrift, name="MET_pt", test=Kolmogorov(distance, probability), shift=0.3),
-        part(FeatureDrift, name="constant", test=Kolmogorov(None, None)),
-    ]
+    panels = [part(FeatureDrift, name="MET_pt", test=Kolmogorov(distance, probability), shift=0.3)]
+    panels.append(part(FeatureDrift, name="constant", test=Kolmogorov(None, None)))
     state, text = answer("Like", Drift([], 1000, events, panels))
     assert state == expected
     assert text.startswith(f"Kolmogorov-Smirnov distance {distance:.3f} of MET_pt")
@@ -293,3 +291,33 @@ def test_variations_of_weights(given: Variations, state: str, text: str) -> None
     found = answer("Stable", given)
     assert found[0] == state
     assert text in found[1]
+
+
+def compared(classifier: ClassifierTest | None, probability: float = 0.4, ratio: float = 1.0) -> Data:
+    """A comparison of data with simulation of which only the tests are given."""
+    inputs = [part(DataPanel, label="MET_pt", agreement=part(ShapeTest, probability=probability))]
+    tests: dict[str, Any] = {"ratio": Measured(ratio, 0.03), "classifier": classifier, "inputs": inputs, "scores": []}
+    return Data({"CR": part(DataComparison, data=1000, **tests)})
+
+
+def told_apart(area: float, error: float) -> ClassifierTest:
+    return ClassifierTest(Measured(area, error), (area - 0.5) / error, 0.4, [], 1000)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "says"),
+    [
+        (compared(told_apart(0.51, 0.01)), "good", "AUC 0.510 ± 0.010"),
+        (compared(told_apart(0.54, 0.01)), "look", "AUC 0.540 ± 0.010"),
+        (compared(told_apart(0.60, 0.01)), "bad", "AUC 0.600 ± 0.010"),
+        (compared(told_apart(0.51, 0.06)), "open", "a difference that matters would not show"),
+        (compared(told_apart(0.51, 0.06), ratio=1.5), "look", "A network exploits what is wrong in simulation"),
+        (compared(None), "open", "There are too few events for a classifier test."),
+        (compared(None, probability=1e-4), "look", "There are too few events for a classifier test."),
+    ],
+)
+def test_data(given: Data, expected: str, says: str) -> None:
+    state, text = answer("Does simulation", given)
+    assert state == expected
+    assert says in text
+    assert ("A network exploits" in text) is (state in ("look", "bad"))

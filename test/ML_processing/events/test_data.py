@@ -1,4 +1,4 @@
-"""Labelled events: read from HDF5 files block by block, in tables."""
+"""Labelled events, all or those of some regions: read from HDF5 files block by block, in tables."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey
 from ML_processing.training import data as training_data
 from ML_processing.training.data import TrainingFiles, read
+from ML_processing.training.train import train
 from MLTools.NanoML.config.training import PerObject, Train
 from MLTools.NanoML.contracts.hdf5 import metadata_content
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.folds import fold_of
 from services.trainings import changing
@@ -259,13 +260,10 @@ def test_values_that_cannot_be_used(toy: Toy, columns: dict[str, Any], message: 
 
 def test_files_with_nothing_to_tell_apart_or_to_train_on(toy: Toy, write: Callable[..., Path], tmp_path: Path) -> None:
     rows = rows_of(toy())
-    bare = write(
-        tmp_path / "bare.h5", rows[["run", "luminosityBlock", "event", "label", "weight"]], ["signal", "other"]
-    )
-    with pytest.raises(
-        NanoMLError,
-        match=r"bare.h5: has no event-level feature and no collection to train on. Name some in `convert.features`",
-    ):
+    kept = ["run", "luminosityBlock", "event", "label", "weight"]
+    bare = write(tmp_path / "bare.h5", rows[kept], ["signal", "other"])
+    message = "bare.h5: has no event-level feature and no collection to train on. Name some in `convert.features`"
+    with pytest.raises(NanoMLError, match=message):
         whole_of([bare])
     with pytest.raises(NanoMLError, match="no HDF5 file was given"):
         whole_of([])
@@ -325,9 +323,7 @@ def test_a_share_of_the_events_is_part_of_a_larger_one(toy: Toy, monkeypatch: py
     file = toy(count=2000)
     everything = read([file], Train())
     events = {share: read([file], Train(share=share)).identifiers[2] for share in (0.1, 0.3, 1.0)}
-    assert [len(events[share]) for share in (0.1, 0.3)] == [
-        pytest.approx(2000 * share, abs=100) for share in (0.1, 0.3)
-    ]
+    assert [len(events[share]) for share in (0.1, 0.3)] == pytest.approx([200, 600], abs=100)
     assert set(events[0.1]) < set(events[0.3]) < set(events[1.0]) == set(everything.identifiers[2])
     assert everything.hashes()[np.isin(everything.identifiers[2], events[0.1])].max() <= 0.1 * 2.0**64
     monkeypatch.setattr("ML_processing.training.data._BLOCK_EVENTS", 100)
@@ -393,3 +389,72 @@ def test_field_that_is_missing(toy: Toy) -> None:
         file["events"] = rows[["run", "luminosityBlock", "event", "label", "weight", "x"]]
     with pytest.raises(NanoMLError, match="`events` has no field y"):
         whole_of([path])
+
+
+REGIONS = {"SR": "number < 300", "CR": "number >= 200 && number < 400", "odd": "label == 1"}
+NUMBER = np.arange(600)
+FLAGS: dict[str, Any] = {
+    "in_SR": NUMBER < 300, "in_CR": (NUMBER >= 200) & (NUMBER < 400), "in_odd": NUMBER % 2 == 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def file(toy: Toy) -> Path:
+    """600 events in three regions, with jets."""
+    members = np.zeros((600, 2), [("valid", "?"), ("pt", "f4"), ("id", "u1")])
+    members["valid"][:, 0] = True
+    members["pt"], members["id"] = NUMBER[:, None], NUMBER[:, None] % 2
+    return toy(objects={"Jet": members}, regions=REGIONS, **FLAGS)
+
+
+def table_of(file: Path, regions: list[str], **settings: Any) -> tuple[Table, Survey]:
+    return TrainingFiles.open([file], Train(regions=regions, **settings)).sample(1000, 5)
+
+
+@pytest.mark.parametrize(
+    ("regions", "numbers"),
+    [([], range(600)), (["SR"], range(300)), (["CR"], range(200, 400)), (["SR", "CR"], range(400))],
+)
+def test_events_in_any_of_the_regions_are_used(file: Path, regions: list[str], numbers: range) -> None:
+    table, survey = table_of(file, regions)
+    assert table.identifiers[2].tolist() == list(numbers)
+    assert table.objects["Jet"][0][:, 0, 0].tolist() == list(numbers)
+    assert table.names == ["x", "y"]  # the flags are no features
+    assert survey.counts.sum() == survey.sums.sum() == len(numbers)
+    assert [region.name for region in table.about.regions] == ["SR", "CR", "odd"]
+    assert [region.name for region in table.about.within] == regions
+
+
+def test_objects_of_other_events_are_left_out(file: Path) -> None:
+    table, _ = table_of(file, ["CR"], per_object=PerObject("Jet", "id", {"a": [0], "b": [1]}), features=["Jet_pt"])
+    assert table.features[:, 0].tolist() == list(range(200, 400))
+
+
+def test_a_region_that_is_not_there(file: Path) -> None:
+    with pytest.raises(ConfigError, match='train.regions: "RS" is not in the HDF5 files. They have: SR, CR, odd'):
+        table_of(file, ["RS"])
+
+
+def test_a_class_without_an_event_in_the_region(file: Path) -> None:
+    with pytest.raises(NanoMLError, match=r'class "signal" has no event in odd \('):
+        table_of(file, ["odd"])
+
+
+def test_files_with_other_regions_do_not_go_together(toy: Toy) -> None:
+    file = toy(regions=REGIONS, **FLAGS)
+    other = toy("other.h5", regions={**REGIONS, "CR": "number > 5"}, **FLAGS)
+    with pytest.raises(NanoMLError, match=r"other.h5: its regions are not those of .*with CR \(number > 5\)"):
+        TrainingFiles.open([file, other], Train())
+
+
+def test_a_training_is_that_on_these_events_alone(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    """Classes are balanced, inputs are scaled, and networks are tested within the region."""
+    inside = toy("inside.h5", regions=REGIONS, **FLAGS)
+    table = read([inside], replace(quick, regions=["SR"]))
+    alone = toy("alone.h5", count=300)
+    assert table.features.shape == (300, 2)
+    restricted = train([inside], replace(quick, regions=["SR"]), tmp_path / "restricted")
+    with h5py.File(inside) as source, h5py.File(alone, "r+") as target:
+        names = ["run", "luminosityBlock", "event", "label", "weight", "x", "y"]
+        target["events"][:] = source["events"][:300][names]
+    assert restricted == train([alone], quick, tmp_path / "plain")

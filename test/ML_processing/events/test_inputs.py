@@ -20,9 +20,8 @@ def block(number: int) -> EventTensors:
     values = numbers.float()[:, None]
     jets = ObjectTensors(values[:, None], torch.ones(count, 1, dtype=torch.bool), torch.zeros(count, 1, 4))
     nothing = torch.empty(0)
-    return EventTensors(
-        Inputs(values.clone(), {"Jet": jets}), numbers, torch.ones(count), values, nothing, nothing.bool()
-    )
+    inputs = Inputs(values.clone(), {"Jet": jets})
+    return EventTensors(inputs, numbers, torch.ones(count), values, nothing, nothing.bool())
 
 
 def batches(seed: int = 1, size: int = 4, ahead: bool = False, sampler: str = "every") -> Batches:

@@ -48,30 +48,29 @@ def test_values_of_a_parameter(toy: Toy) -> None:
     assert survey.notes() == []
 
 
-@pytest.mark.parametrize("mass", [np.full(600, np.nan), np.where(MASS > 0, 600.0, np.nan)])
-def test_a_parameter_of_less_than_two_values(toy: Toy, mass: np.ndarray[Any, Any]) -> None:
-    with pytest.raises(NanoMLError, match='parameter "mass" has [01] values in these events'):
-        survey_of(toy(mass=mass, parameter="mass"), parameter="mass")
-
-
-def test_a_parameter_that_is_no_grid(toy: Toy) -> None:
-    mass = np.arange(3000, dtype="f4")
-    with pytest.raises(NanoMLError, match='parameter "mass" has 3000 values .*up to 1000'):
-        survey_of(toy(count=3000, mass=mass, parameter="mass"), parameter="mass")
+@pytest.mark.parametrize(
+    ("mass", "found"),
+    [
+        (np.full(600, np.nan), "0 values in these events"),
+        (np.where(MASS > 0, 600.0, np.nan), "1 values in these events"),
+        (np.arange(3000, dtype="f4"), "3000 values .*up to 1000"),
+    ],
+)
+def test_a_parameter_that_is_no_grid(toy: Toy, mass: np.ndarray[Any, Any], found: str) -> None:
+    with pytest.raises(NanoMLError, match=f'parameter "mass" has {found}'):
+        survey_of(toy(count=len(mass), mass=mass, parameter="mass"), parameter="mass")
 
 
 def test_targets_and_spectators(toy: Toy) -> None:
     with pytest.raises(NanoMLError, match='target "gap" is not a finite number in 200 events'):
         survey_of(toy(gap=GAP), targets=["gap"])
-    assert survey_of(toy(gap=GAP), decorrelate=Decorrelation("gap"), features=["x"]).notes() == [
-        "Column gap is not a finite number in 200 of 600 events (33 %): these count as missing and are not "
-        "decorrelated."
-    ]
+    (note,) = survey_of(toy(gap=GAP), decorrelate=Decorrelation("gap"), features=["x"]).notes()
+    assert note.startswith("Column gap is not a finite number in 200 of 600 events (33 %): these count as missing")
+    assert note.endswith(" and are not decorrelated.")
     with pytest.raises(NanoMLError, match='"gap" is not a finite number in any event'):
         survey_of(toy(gap=GAP * np.nan), decorrelate=Decorrelation("gap"), features=["x"])
-    assert survey_of(toy(same=np.full(600, 3)), targets=["same"]).notes() == [
-        "Column same has the same value, 3, everywhere: it cannot help."
-    ]
+    (note,) = survey_of(toy(same=np.full(600, 3)), targets=["same"]).notes()
+    assert note == "Column same has the same value, 3, everywhere: it cannot help."
 
 
 def test_objects_count_and_padding_does_not(toy: Toy) -> None:
@@ -100,9 +99,8 @@ def test_a_regression_needs_no_class(toy: Toy, write: Callable[..., Path], tmp_p
         survey_of(write(tmp_path / "empty.h5", rows[:0], classes=[]), targets=["y"])
     # where there are classes, an event without one is left out
     rows["label"][:4] = 0
-    assert survey_of(write(tmp_path / "some.h5", rows, classes=["a"]), targets=["y"]).summary() == {
-        "a": ClassTotal(4, 4)
-    }
+    some = write(tmp_path / "some.h5", rows, classes=["a"])
+    assert survey_of(some, targets=["y"]).summary() == {"a": ClassTotal(4, 4)}
 
 
 def test_objects_of_no_class_are_told(toy: Toy) -> None:
@@ -152,9 +150,8 @@ def test_too_few_events(toy: Callable[..., Path]) -> None:
     def factors(path: Path, folds: int) -> None:
         factors_of_split(TrainingFiles.open([path], Train()).sample(100, folds)[1], 0)
 
-    with pytest.raises(
-        NanoMLError, match=r'class "signal" has no event in the training part of fold 1 of 3: 2 in all are'
-    ):
+    message = 'class "signal" has no event in the training part of fold 1 of 3: 2 in all are'
+    with pytest.raises(NanoMLError, match=message):
         factors(toy(count=4, event=np.array([9, 2, 1, 3])), 3)
     with pytest.raises(NanoMLError, match="has no event to validate with"):
         factors(toy(count=4), 100)

@@ -13,22 +13,11 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, Input, ModelFormat, ObjectInput, Reference
 from MLTools.NanoML.model.trials import SIZES, Outcomes, Trial, trials
 
+JETS = ObjectInput("Jet", ("Jet_pt",), (), None, (), "Jet_mask", "Jet", 6, "-pt")
+READ = (Input("features", ("x", "y"), (), None, ()), (JETS,))
+GIVEN = (("probabilities", "fold_probabilities"), "classes", ("signal", "other"), ())
 DESCRIPTION = Description(
-    "toy",
-    "event",
-    None,
-    Input("features", ("x", "y"), (), None, ()),
-    (ObjectInput("Jet", ("Jet_pt",), (), None, (), "Jet_mask", "Jet", 6, "-pt"),),
-    ("probabilities", "fold_probabilities"),
-    "classes",
-    ("signal", "other"),
-    (),
-    1,
-    "",
-    None,
-    ModelFormat(None, None, None, None),
-    {},
-    Reference({}, []),
+    "toy", "event", None, *READ, *GIVEN, 1, "", None, ModelFormat(None, None, None, None), {}, Reference({}, [])
 )
 
 
@@ -54,11 +43,7 @@ class Toy(nn.Module):
         return mean, mean.unsqueeze(1)
 
 
-def outcomes(
-    tried: list[Trial],
-    change: Callable[[Trial, int, Any], Any] = lambda trial, size, found: found,
-    network: nn.Module | None = None,
-) -> Outcomes:
+def outcomes(tried: list[Trial], change: Any = lambda trial, size, found: found, network: Any = None) -> Outcomes:
     """What a right model gives, or what becomes of it."""
     found: Outcomes = {}
     network = network or Toy()

@@ -61,9 +61,7 @@ def test_the_model_gives_the_ratios_of_the_densities(tmp_path: Path) -> None:
     assert not [it for it in closure.differing if it.difference > 0.15]
 
 
-def test_an_interrupted_training_goes_on_and_another_one_begins_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_training_goes_on_another_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of events without variations."""
     quick, kept = replace(TRAIN, epochs=1), tmp_path / "SR" / "network_0.pt"
 

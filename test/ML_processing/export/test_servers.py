@@ -56,11 +56,8 @@ def test_the_configuration_is_that_of_the_model(model: Path, tmp_path: Path) -> 
     graph = onnx.load(directory / "1" / "model.onnx").graph
     inputs = {tensor.name: list(tensor.dims) for tensor in config.input}
     outputs = {tensor.name: list(tensor.dims) for tensor in config.output}
-    assert (
-        inputs
-        == shapes(graph.input)
-        == {"features": [2], "Jet": [-1, 2], "Jet_mask": [-1], "Muon": [-1, 1], "Muon_mask": [-1]}
-    )
+    found = {"features": [2], "Jet": [-1, 2], "Jet_mask": [-1], "Muon": [-1, 1], "Muon_mask": [-1]}
+    assert inputs == shapes(graph.input) == found
     assert outputs == shapes(graph.output) == {"probabilities": [4], "fold_probabilities": [3, 4]}
     assert {tensor.data_type for tensor in (*config.input, *config.output)} == {pb2.TYPE_FP32}
     labels = [tensor.label_filename for tensor in config.output]

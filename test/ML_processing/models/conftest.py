@@ -64,9 +64,8 @@ def build(draw: Callable[..., Inputs]) -> Callable[..., Network]:
         torch.manual_seed(1)
         network = make_network(model, {**SMALL[model], **options}, shape)
         events = draw(shape, 500, seed=2)
-        network.fit(
-            events.features.numpy(), {name: (it.values.numpy(), it.mask.numpy()) for name, it in events.objects.items()}
-        )
+        objects = {name: (it.values.numpy(), it.mask.numpy()) for name, it in events.objects.items()}
+        network.fit(events.features.numpy(), objects)
         grow(network, events)
         return network.eval()
 

@@ -26,28 +26,14 @@ from MLTools.NanoML.errors import NanoMLError
 SHAPE = Shape(("x", "y"), (), 2)
 
 
-def learnt(
-    shape: Shape,
-    inputs: Inputs,
-    labels: Any,
-    weights: Any = None,
-    targets: Any = None,
-    rounds: int = 30,
-    **options: Any,
-) -> Network:
+def learnt(shape: Shape, inputs: Inputs, labels: Any, weights: Any = None, rounds: int = 30, **options: Any) -> Network:
     """A BDT of some rounds."""
     network = make_network("bdt", {"min_events": 5, **options}, shape)
     core = network.core
     assert isinstance(core, BDT)
     count = len(inputs.features)
-    events = EventTensors(
-        inputs,
-        torch.as_tensor(labels),
-        torch.ones(count) if weights is None else torch.as_tensor(weights).float(),
-        torch.empty(count, 0) if targets is None else torch.as_tensor(targets).float(),
-        torch.empty(0),
-        torch.empty(0).bool(),
-    )
+    weighed, nothing = torch.ones(count) if weights is None else torch.as_tensor(weights).float(), torch.empty(0)
+    events = EventTensors(inputs, torch.as_tensor(labels), weighed, torch.empty(count, 0), nothing, nothing.bool())
     grown: Iterator[list[torch.Tensor]] = core.grow(events, [events[:7]], 0.2, 1)
     for _ in range(rounds):
         (seen,) = next(grown)

@@ -67,12 +67,6 @@ def test_a_parameter_has_the_scale_of_its_values() -> None:
     assert present.all()
 
 
-def test_classes_have_no_scale(shape: Shape, draw: Draw) -> None:
-    network = fitted(shape, draw)
-    events = draw(shape, 20)
-    assert torch.equal(network.outputs(events), network(events))
-
-
 def test_scaling_is_fitted_with_the_network(shape: Shape, draw: Draw) -> None:
     network = fitted(shape, draw)
     scaled = network.scaling(draw(shape, 1000))
@@ -208,9 +202,8 @@ def test_indicators_say_what_is_missing() -> None:
     found = scaling(Inputs(features, {"Jet": ObjectTensors(values, torch.tensor([[True, True, False]]))}))
     assert found.features.tolist() == [[0, 0, 1]]
     assert found.objects["Jet"].values.tolist() == [[[1, 3, 0], [1, 0, 1], [0, 0, 0]]]
-    assert shape.inside == Shape(
-        ("x", "y", "y_missing"), (CollectionShape("Jet", ("pt", "btag", "btag_missing"), 3),), 2
-    )
+    jets = CollectionShape("Jet", ("pt", "btag", "btag_missing"), 3)
+    assert shape.inside == Shape(("x", "y", "y_missing"), (jets,), 2)
 
 
 def test_what_is_named_is_no_question() -> None:

@@ -1,16 +1,20 @@
-"""What is true of every network."""
+"""What is true of every network, of one by its name or of a user's own, and of the ensemble in one network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy, smooth_l1_loss
 
-from ML_processing.events.inputs import CollectionShape, Inputs, ObjectTensors, Shape
+from ML_processing.events.inputs import CollectionShape, EventTensors, Inputs, ObjectTensors, Shape
 from ML_processing.models.network import Network, make_network
+from ML_processing.networks.tabular import Tabular
 from MLTools.NanoML.config.training import MODELS
 from MLTools.NanoML.errors import ConfigError
 
@@ -30,6 +34,11 @@ def change(inputs: Inputs, values: Callable[[ObjectTensors], Tensor]) -> Inputs:
 
 def without_objects(inputs: Inputs) -> Inputs:
     objects = {name: ObjectTensors(it.values, torch.zeros_like(it.mask)) for name, it in inputs.objects.items()}
+    return Inputs(inputs.features, objects)
+
+
+def shortened(inputs: Inputs, count: int) -> Inputs:
+    objects = {name: ObjectTensors(it.values[:, :count], it.mask[:, :count]) for name, it in inputs.objects.items()}
     return Inputs(inputs.features, objects)
 
 
@@ -53,13 +62,8 @@ def test_shape_and_spread_of_outputs(model: str, shape: Shape, draw: Draw, build
 def test_order_of_objects_means_nothing(set_model: str, shape: Shape, draw: Draw, build: Build) -> None:
     events = draw(shape, 50)
     order = {name: torch.randperm(it.mask.shape[1]) for name, it in events.objects.items()}
-    shuffled = Inputs(
-        events.features,
-        {
-            name: ObjectTensors(it.values[:, order[name]], it.mask[:, order[name]])
-            for name, it in events.objects.items()
-        },
-    )
+    objects = {it: ObjectTensors(of.values[:, order[it]], of.mask[:, order[it]]) for it, of in events.objects.items()}
+    shuffled = Inputs(events.features, objects)
     network = build(set_model, shape)
     torch.testing.assert_close(network(shuffled), network(events), rtol=0, atol=2e-6)
 
@@ -92,24 +96,16 @@ def test_short_object_axes(model: str, shape: Shape, draw: Draw, build: Build) -
     events = draw(shape, 20)
     network = build(model, shape)
     for count in (2, 1, 0):
-        short = {name: ObjectTensors(it.values[:, :count], it.mask[:, :count]) for name, it in events.objects.items()}
-        filled = {
-            name: ObjectTensors(it.values, it.mask & (torch.arange(it.mask.shape[1]) < count))
-            for name, it in events.objects.items()
-        }
-        torch.testing.assert_close(
-            network(Inputs(events.features, short)), network(Inputs(events.features, filled)), rtol=0, atol=2e-6
-        )
+        short, filled = shortened(events, count), {}
+        for name, it in events.objects.items():
+            filled[name] = ObjectTensors(it.values, it.mask & (torch.arange(it.mask.shape[1]) < count))
+        torch.testing.assert_close(network(short), network(Inputs(events.features, filled)), rtol=0, atol=2e-6)
 
 
 def test_gradients_without_objects_are_finite(model: str, shape: Shape, draw: Draw, build: Build) -> None:
     network = build(model, shape)
     events = without_objects(draw(shape, 20))
-    for inputs in (events, change(events, lambda it: it.values[:, :0])):
-        if not inputs.objects["Jet"].values.shape[1]:
-            inputs = Inputs(
-                inputs.features, {n: ObjectTensors(it.values, it.mask[:, :0]) for n, it in inputs.objects.items()}
-            )
+    for inputs in (events, shortened(events, 0)):
         outputs = network(inputs)
         assert outputs.isfinite().all()
         network.zero_grad()
@@ -117,23 +113,15 @@ def test_gradients_without_objects_are_finite(model: str, shape: Shape, draw: Dr
         assert all(it.grad is None or it.grad.isfinite().all() for it in network.parameters())
 
 
-@pytest.mark.parametrize("value", [np.nan, -np.inf, 3.4e38, 0.0, 1e-45])
-def test_extreme_values_are_finite(model: str, value: float, shape: Shape, draw: Draw, build: Build) -> None:
-    network = build(model, shape)
-    events = draw(shape, 20).map(lambda it: it if it.dtype == torch.bool else torch.full_like(it, value))
+@pytest.mark.parametrize("values", [[np.nan], [-np.inf], [3.4e38, -3.4e38], [0.0], [1e-45]], ids=str)
+def test_extreme_values_are_finite(model: str, values: list[float], shape: Shape, draw: Draw, build: Build) -> None:
+    network, chosen = build(model, shape), torch.tensor(values)
+    events = draw(shape, 50)
+    events = events.map(lambda it: it if it.dtype == torch.bool else chosen[torch.randint(len(chosen), it.shape)])
     outputs = network(events)
     assert outputs.isfinite().all()
     outputs.square().sum().backward()
     assert all(it.grad is None or it.grad.isfinite().all() for it in network.parameters())
-
-
-def test_extremes_of_both_signs_are_finite(model: str, shape: Shape, draw: Draw, build: Build) -> None:
-    largest = float(np.finfo(np.float32).max)
-
-    def flip(it: Tensor) -> Tensor:
-        return it if it.dtype == torch.bool else torch.where(torch.rand_like(it) < 0.5, largest, -largest)
-
-    assert build(model, shape)(draw(shape, 50).map(flip)).isfinite().all()
 
 
 def test_gradient_flows_to_every_parameter(model: str, shape: Shape, draw: Draw, build: Build) -> None:
@@ -221,6 +209,46 @@ def test_what_cannot_be_used(shape: Shape) -> None:
         make_network("particlenet", {}, flat)
 
 
+SOURCE = """
+from torch import nn
+
+
+class Linear(nn.Module):
+    def __init__(self, shape, scale: float = 1.0, *, names=()):
+        super().__init__()
+        self.scale = float(scale)
+        self.layer = nn.Linear(len(shape.features), shape.outputs)
+
+    def forward(self, inputs):
+        return self.scale * self.layer(inputs.features)
+
+
+class OfJets(Linear):
+    object_fields = ("pt", "btag")
+
+
+class Free(Linear):
+    def __init__(self, shape, **options):
+        super().__init__(shape, options["size"])
+
+
+class Plain:
+    pass
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module in the current directory, another one in every test."""
+    name = f"own_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+NO_OPTION = '^train.options.hiden: the model "mlp" has no such option. '
+
+
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
@@ -234,8 +262,107 @@ def test_what_cannot_be_used(shape: Shape) -> None:
         ("bdt", {"leaves": 0}, "train.options.leaves: is 0, but must be a whole number of at least 1"),
         ("bdt", {"event_share": 0}, "train.options.event_share: is 0, but must be a number above 0 and at most 1"),
         ("bdt", {"l2": "x"}, "train.options.l2: is 'x', but must be a number of at least 0"),
+        ("mlp", {"hiden": [3]}, NO_OPTION + r'Did you mean "hidden"\? Its options: hidden, dropout\.$'),
+        ("mlp", {"shape": 1}, "train.options.shape: .* has no such option"),
+        ("OWN:Linear", {"scales": 1}, r'no such option. Did you mean "scale"\? Its options: scale, names.'),
+        ("OWN:Linear", {"scale": "x"}, r"cannot be made with \{'scale': 'x'\}: ValueError: .* Its options: scale"),
     ],
 )
-def test_options_without_a_meaning(model: str, options: dict[str, object], message: str, shape: Shape) -> None:
+def test_options_without_a_meaning(model: str, options: Any, message: str, source: str, shape: Shape) -> None:
     with pytest.raises(ConfigError, match=message):
-        make_network(model, options, shape)
+        make_network(model.replace("OWN", source), options, shape)
+
+
+@pytest.mark.parametrize("suffix", ["", ".py"])
+def test_a_model_of_ones_own(suffix: str, source: str, shape: Shape) -> None:
+    network = make_network(f"{source}{suffix}:Linear", {"scale": 2}, shape)
+    assert network.core.scale == 2
+    assert make_network(f"{source}{suffix}:Free", {"size": 3}, shape).core.scale == 3
+    assert [tuple(it.shape) for it in network.parameters()] == [(2, 3), (2,)]
+
+
+def test_a_model_of_ones_own_that_needs_objects(source: str, shape: Shape) -> None:
+    jets, _ = shape.collections
+    make_network(f"{source}:OfJets", {}, Shape(shape.features, (jets,), 2))
+    with pytest.raises(ConfigError, match=f'"{source}:OfJets" needs pt, btag of every collection. Add Muon_btag in'):
+        make_network(f"{source}:OfJets", {}, shape)
+    with pytest.raises(ConfigError, match=f'"{source}:OfJets" reads collections of objects, but there is none'):
+        make_network(f"{source}:OfJets", {}, Shape(shape.features, (), 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("deepset", r'"deepset" is not a model. Did you mean "deepsets"\? Known: tabular, bdt, deepsets, mlp, '),
+        ("OWN:Liner", r'has no class Liner. Did you mean "Linear"\? It has: Linear, OfJets, Free.'),
+        ("OWN:Plain", "Plain is not a class made from torch.nn.Module"),
+        ("OWN:nn", "nn is not a class made from torch.nn.Module"),
+        ("OWN.py:Plain", "Plain is not a class made from torch.nn.Module"),
+        ("absent.py:Linear", "absent.py: no such file"),
+        ("absent_module:Linear", "cannot be imported: ModuleNotFoundError: No module named 'absent_module'"),
+        ("OWN:", "one of your own is named as module:Class or file.py:Class"),
+    ],
+)
+def test_names_of_nothing(model: str, message: str, source: str, shape: Shape) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_network(model.replace("OWN", source), {}, shape)
+
+
+def test_a_broken_file(tmp_path: Path, shape: Shape) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("1 / 0\n")
+    with pytest.raises(ConfigError, match='broken.py:Linear": cannot be imported: ZeroDivisionError'):
+        make_network(f"{path}:Linear", {}, shape)
+
+
+def test_defaults_of_every_model(shape: Shape) -> None:
+    for model in set(MODELS) - {"bdt"}:
+        network = make_network(model, {}, shape)
+        assert 1e3 < sum(it.numel() for it in network.parameters()) < 3e5
+        assert all(it.dtype == torch.float32 for it in network.state_dict().values())
+
+
+def events_of(targets: int) -> EventTensors:
+    random = torch.Generator().manual_seed(2)
+    rows = torch.randn(50, 3, generator=random)
+    wanted = torch.randn(50, targets, generator=random)
+    inputs, nothing = Inputs(rows, {}), torch.empty(0)
+    return EventTensors(inputs, torch.arange(50) % 2, torch.ones(50), wanted, nothing, nothing.bool())
+
+
+@pytest.mark.parametrize("targets", [0, 2])
+def test_each_member_has_its_own_loss_in_training(targets: int) -> None:
+    torch.manual_seed(1)
+    core, events = Tabular(Shape(("x", "y", "z"), (), 2), members=4, width=8, dropout=0.0), events_of(targets)
+    outputs = core(events.inputs)
+    members: Any = core._each
+    assert members.shape == (4, 50, 2)
+    assert float(members.std(dim=0).mean().detach()) > 0.01
+    torch.testing.assert_close(members.mean(dim=0), outputs)
+    losses = core.loss(outputs, events)
+
+    def loss(found: torch.Tensor) -> torch.Tensor:
+        if targets:
+            return smooth_l1_loss(found, events.targets, reduction="none").sum(dim=1)
+        return cross_entropy(found, events.labels, reduction="none")
+
+    torch.testing.assert_close(losses, torch.stack([loss(each) for each in members]).mean(dim=0))
+    more = losses - loss(outputs)  # not negative, since both losses are convex
+    assert float(more.min().detach()) > -1e-6
+    assert float(more.mean().detach()) > 1e-4
+    losses.sum().backward()
+    assert all(float(it.grad.abs().sum()) > 0 for it in core.parameters() if it.grad is not None)
+    core.eval()
+    torch.testing.assert_close(core.loss(core(events.inputs), events), loss(outputs))
+
+
+def test_a_member_alone_is_a_perceptron() -> None:
+    torch.manual_seed(1)
+    shape = Shape(("x", "y", "z"), (), 2)
+    core = make_network("tabular", {"members": 1, "dropout": 0.0}, shape).core.eval()
+    assert isinstance(core, Tabular)
+    rows = torch.randn(20, 3)
+    hidden = rows * core.signs[0]
+    for layer in core.layers:
+        hidden = torch.nn.functional.silu(layer(hidden))
+    torch.testing.assert_close(core(Inputs(rows, {})), hidden @ core.last[0])

@@ -70,9 +70,8 @@ def test_every_network_in_every_format(training: Training, there: SubprocessRunt
     path, networks = tmp_path / "model.onnx", TrainedNetworks(networks_of(training), sample_of(training))
     assert len(formats(there.version)) == 4 + target(onnxruntime=there.version).dynamo
     for release in formats(there.version):
-        description = Description.of_text(
-            json.dumps(export_networks(training, path, "model", target(release))), str(path)
-        )
+        content = export_networks(training, path, "model", target(release))
+        description = Description.of_text(json.dumps(content), str(path))
         tried = trials(description, networks.sample(description))
         # tensors without events are none of the trials, since nobody gives them, but they should do no harm
         nothing = Trial("no events", {name: values[:0] for name, values in tried[0].feeds.items()})
@@ -87,9 +86,8 @@ def test_lines_of_selections(version: str, tmp_path: Path) -> None:
     lines = results_of(chain(*LINES.values(), UFUNC_LINES))
     graph, path = traced(selection_of(lines)), tmp_path / "lines.onnx"
     feed = {name: np.resize(values, (300, *values.shape[1:])) for name, values in feed_of(graph, 2).items()}
-    outputs = {
-        name: it for name, it in tensors_of_steps(graph.trace.steps).items() if it.value is None and name not in feed
-    }
+    made = tensors_of_steps(graph.trace.steps)
+    outputs = {name: it for name, it in made.items() if it.value is None and name not in feed}
     model = model_with_outputs(graph.graph, outputs, {name: values.ndim for name, values in feed.items()})
     path.write_bytes(model.SerializeToString())
     expected = onnxruntime.InferenceSession(str(path)).run(None, feed)

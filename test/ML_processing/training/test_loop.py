@@ -16,12 +16,11 @@ from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.network import Network, make_network
 from ML_processing.training import data as training_data
 from ML_processing.training import loop
-from ML_processing.training.data import TrainingFiles, inputs_of, make_training_data
+from ML_processing.training.data import TrainingFiles, inputs_of, make_training_data, read
 from ML_processing.training.description import Epoch, best_epoch, last_improvement
-from ML_processing.training.loop import Monitor, TrainingData, fit
+from ML_processing.training.loop import Monitor, fit
 from ML_processing.training.losses import distance_correlation
 from MLTools.NanoML.config.training import Decorrelation, Train
-from MLTools.NanoML.errors import NanoMLError
 
 Toy = Callable[..., Path]
 CPU = torch.device("cpu")
@@ -33,26 +32,17 @@ class Killed(BaseException):
     pass
 
 
-def course_of(path: Path, config: Train) -> tuple[TrainingData, Network, Monitor]:
-    opened = TrainingFiles.open([path], config)
+def learn(path: Path, config: Train) -> tuple[History, Network]:
+    """Train one network, from its checkpoint if there is one, which stays only after an interruption."""
+    opened, checkpoint = TrainingFiles.open([path], config), path.parent / "checkpoint.pt"
     table, survey = opened.sample(config.memory, 3)
     torch.manual_seed(config.seed)
     network = make_network(config.model, config.options, table.shape)
     course = make_training_data(opened, table, survey, network, 0, config, CPU)
-    checkpoint = path.parent / "checkpoint.pt"
-    return course, network, Monitor(0, 5, table.shape, TWO, checkpoint, lambda entries, note: None)
-
-
-def learn(path: Path, config: Train) -> tuple[History, Network]:
-    """Train one network, from its checkpoint if there is one, which stays only after an interruption."""
-    course, network, monitor = course_of(path, config)
+    monitor = Monitor(0, 5, table.shape, TWO, checkpoint, lambda entries, note: None)
     history = fit(network.core, course, config, monitor, CPU)
-    monitor.checkpoint.unlink()
+    checkpoint.unlink()
     return history, network
-
-
-def rates(path: Path, config: Train) -> list[float]:
-    return [entry.learning_rate for entry in learn(path, config)[0]]
 
 
 def same(first: Network, second: Network) -> bool:
@@ -62,7 +52,7 @@ def same(first: Network, second: Network) -> bool:
 
 def test_onecycle_rises_and_falls(toy: Toy, quick: Train) -> None:
     config = dataclasses.replace(quick, schedule="onecycle", epochs=20, patience=20)
-    found = rates(toy(), config)
+    found = [entry.learning_rate for entry in learn(toy(), config)[0]]
     top = max(range(20), key=found.__getitem__)
     assert 5 <= top + 1 <= 7
     assert found[top] == pytest.approx(0.01, rel=0.05)
@@ -97,7 +87,7 @@ def test_warmup(toy: Toy, quick: Train, schedule: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(loop._Loop, "_step", noted)
     config = dataclasses.replace(quick, schedule=schedule, warmup=2, epochs=4)
-    found = rates(toy(), config)
+    found = [entry.learning_rate for entry in learn(toy(), config)[0]]
     per_epoch = len(steps) // 4
     up = steps[: 2 * per_epoch]
     assert 0 < up[0] <= 0.01 / per_epoch
@@ -167,9 +157,7 @@ def test_decorrelation(toy: Toy, quick: Train) -> None:
         decorrelate = Decorrelation("mass", strength) if strength else None
         config = dataclasses.replace(quick, features=["x", "y"], decorrelate=decorrelate, epochs=10, batch_size=128)
         history, network = learn(path, config)
-        table, _ = TrainingFiles.open([path], dataclasses.replace(config, decorrelate=Decorrelation("mass"))).sample(
-            100, 3
-        )
+        table = read([path], dataclasses.replace(config, decorrelate=Decorrelation("mass")))
         test = table[(table.folds(3) == 0) & (table.labels == 1)]
         with torch.no_grad():
             score = torch.softmax(network.eval()(inputs_of(test)), 1)[:, 0]
@@ -187,7 +175,7 @@ def test_decorrelation(toy: Toy, quick: Train) -> None:
     [(1000, "plateau", None, "weighted"), (1, "cosine", 0.9, "every"), (1, "cosine", None, "balanced")],
 )
 def test_continues_in_mid_epoch(
-    toy: Toy, quick: Train, monkeypatch: pytest.MonkeyPatch, memory: int, schedule: str, ema: float | None, sampler: str
+    toy: Toy, quick: Train, monkeypatch: Any, memory: int, schedule: str, ema: Any, sampler: str
 ) -> None:
     monkeypatch.setattr(training_data, "_BLOCK_EVENTS", 5000)
     number = np.arange(30_000)
@@ -220,14 +208,6 @@ def test_continues_in_mid_epoch(
     assert kills >= 3
     assert found[0] == expected[0]
     assert same(found[1], expected[1])
-
-
-def test_a_first_checkpoint_that_cannot_be_written(toy: Toy, quick: Train) -> None:
-    course, network, monitor = course_of(toy(), quick)
-    (monitor.checkpoint.parent / "file").touch()
-    monitor = dataclasses.replace(monitor, checkpoint=monitor.checkpoint.parent / "file" / "checkpoint.pt")
-    with pytest.raises(NanoMLError, match=r"file: cannot create this directory"):
-        fit(network.core, course, quick, monitor, CPU)
 
 
 def test_fewer_events_than_a_batch(toy: Toy, quick: Train) -> None:

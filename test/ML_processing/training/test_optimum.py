@@ -34,9 +34,8 @@ def trained(request: Any, tmp_path_factory: pytest.TempPathFactory, write: Any) 
     directory = tmp_path_factory.mktemp("optimum")
     names = ["signal", *(f"b{number}" for number in range(1, request.param))]
     path = write(directory / "toy.h5", rows, classes=names)
-    config = Train(
-        "mlp", folds=3, epochs=15, learning_rate=5e-3, options={"hidden": [32, 32], "dropout": 0.0}, device="cpu"
-    )
+    options = {"hidden": [32, 32], "dropout": 0.0}
+    config = Train("mlp", folds=3, epochs=15, learning_rate=5e-3, options=options, device="cpu")
     train([path], config, directory / "run")
     table = read([path], config)
     tested, scores = Training.load(directory / "run").out_of_fold(table)
@@ -44,20 +43,15 @@ def trained(request: Any, tmp_path_factory: pytest.TempPathFactory, write: Any) 
 
 
 @pytest.mark.parametrize("shares", SHARES)
-def test_the_discriminant_is_the_best_there_is(
-    trained: tuple[GaussianClasses, Any, Any], shares: tuple[int, ...]
-) -> None:
+def test_the_discriminant_is_the_best(trained: tuple[GaussianClasses, Any, Any], shares: tuple[int, ...]) -> None:
     toy, table, scores = trained
     labels, used = table.labels, shares[: len(toy.means)]
     weights, features = in_shares(labels, used), table.features.astype(np.float64)
     wanted = Discriminant("d", "signal", dict(zip(table.classes, map(float, used), strict=True)))
     found, best = wanted.of(scores, table.classes), toy.probabilities(features, used)[:, 0]
-    lost = auc_difference(best, found, labels == 0, weights)
-    assert lost.value is not None
-    assert lost.error is not None
+    lost: Any = auc_difference(best, found, labels == 0, weights)
     assert -2 * lost.error < lost.value < 0.004 + 2 * lost.error
-    alone = auc_difference(best, scores[:, 0], labels == 0, weights).value
-    assert alone is not None
+    alone: Any = auc_difference(best, scores[:, 0], labels == 0, weights).value
     assert alone > 0.02 or len(set(used[1:])) == 1  # the probability of the signal is not
     yields = ENOUGH * np.array([1.0, *(share / used[1] * 100 for share in used[1:])])
     assert best_significance(found, labels, yields) > 0.95 * best_significance(best, labels, yields)

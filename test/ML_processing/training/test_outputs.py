@@ -71,9 +71,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], RepeatRequest]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_networks_do_not_run_again_for_other_weights_and_regions(
-    toy: Toy, quick: Train, tmp_path: Path, kind: str
-) -> None:
+def test_networks_do_not_run_for_other_weights_and_regions(toy: Toy, quick: Train, tmp_path: Path, kind: str) -> None:
     columns, settings, repeats = KINDS[kind]
     file, other = (toy(name, regions=REGIONS, **FLAGS, **columns) for name in ("toy.h5", "other.h5"))
     change(file)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from ML_processing.export.export import export_networks
 from ML_processing.export.releases import target
@@ -55,15 +56,14 @@ class Mine(nn.Module):
 """
 
 
-def written(directory: Path, *changes: tuple[str, str]) -> str:
+def written(directory: Path, *changes: tuple[str, str], text: str = MODULE, name: str = "Mine") -> str:
     """A user's file with changes, as `train.model`."""
-    text = MODULE
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
-    path = directory / "mine.py"
+    path = directory / f"{name.lower()}.py"
     path.write_text(text)
-    return f"{path}:Mine"
+    return f"{path}:{name}"
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +98,10 @@ def run(place: Path, file: Path) -> Path:
 
 def test_a_loss_and_several_heads(run: Path, file: Path) -> None:
     training = Training.load(run)
-    metrics = training.description.metrics
-    assert metrics is not None
+    metrics = training.description.metrics or {}
     assert metrics["auc"] == pytest.approx(TOY_AUC, abs=0.03)
     assert metrics["rmse"]["z"] == pytest.approx(50, rel=0.3)
-    assert [(it.name, it.outputs) for it in training.heads] == [
-        ("targets", ("z",)),
-        ("spread", ("spread_0", "spread_1")),
-    ]
+    assert {it.name: it.outputs for it in training.heads} == {"targets": ("z",), "spread": ("spread_0", "spread_1")}
     # a likelihood, unlike the losses that NanoML has, becomes negative
     assert min(epoch.validation_loss for epoch in training.histories[0]) < 0
 
@@ -116,10 +112,8 @@ def test_every_head_is_exported_and_scored(run: Path, file: Path, place: Path) -
     model = Model(place / "model.onnx")
     names = ["own_signal", "own_other", "own_z", "own_spread_0", "own_spread_1", "own_fold"]
     assert [it.name for it in model.score_columns(None)] == names
-    assert [it.title for it in model.score_columns(None)[2:4]] == [
-        "estimate of z by own",
-        "output of the head spread by own",
-    ]
+    titles = [it.title for it in model.score_columns(None)[2:4]]
+    assert titles == ["estimate of z by own", "output of the head spread by own"]
     table = read([file], training.description.config)
     rows, expected = training.all_out_of_fold(table)
     columns = dict(zip(training.shape.features, table.features[rows].T, strict=True))
@@ -194,14 +188,8 @@ GROUPS = '{"params": self.output.parameters()}'
 
 def tuned(directory: Path, init: Init | None, *changes: tuple[str, str], **others: Any) -> tuple[Path, Train]:
     """Events of which one feature, far from 0, tells the classes; and settings with a user's file."""
-    text = TUNED
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    (directory / "tuned.py").write_text(text)
-    model = f"{directory}/tuned.py:Tuned"
     given = {"targets": [], "features": ["far"], "init": init, "scaling": "none", "folds": 1, "epochs": 4, **others}
-    return directory / "toy.h5", settings(model, **given)
+    return directory / "toy.h5", settings(written(directory, *changes, text=TUNED, name="Tuned"), **given)
 
 
 @pytest.fixture
@@ -210,21 +198,10 @@ def checkpoint(tmp_path: Path, toy: Toy) -> Path:
     random, count = np.random.default_rng(1), 600
     toy(far=(1500 + 300 * random.normal(2 * (np.arange(count) % 2), 1)).astype("f4"))
     torch.manual_seed(1)
-    state = {
-        "embed.weight": torch.randn(8, 1),
-        "embed.bias": torch.randn(8),
-        "body.0.weight": 0.3 * torch.randn(8, 8),
-        "body.0.bias": torch.randn(8),
-        "body.1.weight": torch.ones(8),
-        "body.1.bias": torch.zeros(8),
-        "body.1.running_mean": torch.zeros(8),
-        "body.1.running_var": torch.ones(8),
-        "body.1.num_batches_tracked": torch.tensor(7),
-        "output.weight": torch.randn(3, 8),
-        "output.bias": torch.randn(3),
-    }
+    body = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+    whole = nn.ModuleDict({"embed": nn.Linear(1, 8), "body": body, "output": nn.Linear(8, 3)})
     path = tmp_path / "weights.pt"
-    torch.save({"epoch": 3, "state_dict": {f"module.{name}": it for name, it in state.items()}}, path)
+    torch.save({"epoch": 3, "state_dict": {f"module.{name}": it for name, it in whole.state_dict().items()}}, path)
     return path
 
 
@@ -240,9 +217,7 @@ def test_fine_tuning_with_an_optimizer_callbacks_and_an_average(checkpoint: Path
         assert torch.equal(weights, after[name]) == name.startswith(("embed", "body.1")), name
     assert network.scaling.features.width.tolist() == [1]
     numbers = ["learning_rate", "train_loss", "validation_auc", "validation_loss"]
-    assert told["told"] == [
-        each for epoch in range(1, 5) for each in (["begin", epoch, False], ["end", epoch, numbers])
-    ]
+    assert told["told"] == [it for i in range(1, 5) for it in (["begin", i, False], ["end", i, numbers])]
     # what is kept is the average, which differs from the last weights
     assert not torch.equal(after["output.weight"], told["state"]["output.weight"])
     # the same file again is the same training; a changed checkpoint is another
@@ -255,10 +230,8 @@ def test_fine_tuning_with_an_optimizer_callbacks_and_an_average(checkpoint: Path
 
 
 def test_a_network_of_a_training_goes_on_with_its_scaling(checkpoint: Path, toy: Toy, tmp_path: Path) -> None:
-    changes = (
-        ("(inputs.features - 1500) / 300", "inputs.features"),
-        (GROUPS, f'{GROUPS}, {{"params": self.embed.parameters()}}'),
-    )
+    embed = f'{GROUPS}, {{"params": self.embed.parameters()}}'
+    changes = (("(inputs.features - 1500) / 300", "inputs.features"), (GROUPS, embed))
     path, config = tuned(tmp_path, None, *changes, scaling="standard")
     train([path], config, tmp_path / "first")
     moved = toy("moved.h5", far=np.random.default_rng(1).normal(1700, 400, 600).astype("f4"))
@@ -293,9 +266,7 @@ def test_a_network_of_a_training_goes_on_with_its_scaling(checkpoint: Path, toy:
         ("end_epoch", "sorted(metrics)", "metrics['auc']", "fails: KeyError: 'auc'"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_an_optimizer_or_a_callback(
-    hook: str, old: str, new: str, message: str, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_mistake_in_a_hook(hook: str, old: str, new: str, message: str, checkpoint: Path, tmp_path: Path) -> None:
     path, config = tuned(tmp_path, Init(str(checkpoint), ["output"], ["embed"]), (old, new), epochs=1)
     with pytest.raises(NanoMLError, match=rf"tuned\.py:\d+: `{hook}` of Tuned {message}"):
         train([path], config, tmp_path / "run")

@@ -30,16 +30,13 @@ def test_a_class_may_have_no_events_in_a_channel(tmp_path: Path) -> None:
     """Nor need anything ask how many are expected there."""
     found = events(tmp_path / "events.h5", 100)
     rows, about = np.flatnonzero(found.table.labels != 1), replace(found.table.about, datasets=())
-    some = replace(
-        found, table=replace(found.table[rows], about=about), varied=found.varied[rows], channel=found.channel[rows]
-    )
+    table = replace(found.table[rows], about=about)
+    some = replace(found, table=table, varied=found.varied[rows], channel=found.channel[rows])
     made = description_of(some, [], Train("mlp", folds=3), torch.device("cpu"))
     assert (made.classes, made.discriminants, made.config.discriminants) == (["signal", "known", "shifted"], (), {})
 
 
-def test_what_networks_cannot_learn_is_said_before_they_are_trained(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_networks_cannot_learn_is_said_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(NanoMLError, match="all has 49 effective events of signal, and networks need 50 to learn"):
         check_events(events(tmp_path / "few.h5", 49))
     found = events(tmp_path / "events.h5", 300)

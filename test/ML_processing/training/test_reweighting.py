@@ -31,10 +31,8 @@ def share_of_negative(x: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def table(toy: Toy) -> Table:
     """Two classes; of the first, more weights are negative at large x, and the size of weights is from 0.5 to 1.5."""
-    found = read(
-        [toy(count=COUNT, spectator=np.zeros(COUNT))],
-        Train(decorrelate=Decorrelation("spectator"), features=["x", "y"]),
-    )
+    config = Train(decorrelate=Decorrelation("spectator"), features=["x", "y"])
+    found = read([toy(count=COUNT, spectator=np.zeros(COUNT))], config)
     random = np.random.default_rng(3)
     negative = (random.random(COUNT) < share_of_negative(found.features[:, 0])) & (found.labels == 0)
     weights = np.where(negative, -1, 1) * random.uniform(0.5, 1.5, COUNT)

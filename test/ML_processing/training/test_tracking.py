@@ -25,7 +25,7 @@ def history_of(directory: Path, fold: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("tracker", ["mlflow", "tensorboard"])
-def test_a_missing_package_is_told_before_the_first_epoch(
+def test_a_missing_package_is_told_first(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
 ) -> None:
     monkeypatch.setitem(sys.modules, tracker, None)
@@ -57,9 +57,7 @@ class _StopError(Exception):
 
 @pytest.mark.exhaustive("services that follow a training")
 @pytest.mark.usefixtures("plots", "white_figures")
-def test_mlflow_goes_on_with_the_run_of_an_interrupted_training(
-    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mlflow_goes_on_with_an_interrupted_training(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     from mlflow.tracking import MlflowClient

@@ -30,6 +30,7 @@ from ML_processing.tuning.search import SearchOptions, plan, tune
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.trial import TrialData
 from MLTools.NanoML.config.load import load
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.report.page import with_error
@@ -52,6 +53,7 @@ train:
   folds: 3
   device: cpu
 tune:
+  metric: {metric}
   sampler: random
   pruner: none
   space:
@@ -83,10 +85,10 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(result, "draw", lambda *arguments: None)
 
 
-def configure(file: Path, directory: Path, epochs: int = 4, **changes: str) -> Path:
+def configure(file: Path, directory: Path, epochs: int = 4, metric: str = "validation_loss", **changes: str) -> Path:
     path = directory / "a.yaml"
     path.parent.mkdir(exist_ok=True)
-    text = CONFIG.format(file=file, epochs=epochs)
+    text = CONFIG.format(file=file, epochs=epochs, metric=metric)
     for old, new in changes.items():
         text = re.sub(rf"(?m)^( *){old}: .*$", rf"\1{old}: {new}", text)
     path.write_text(text)
@@ -103,12 +105,9 @@ def outcome(directory: Path) -> list[tuple[Any, ...]]:
     return [tuple(map(str, (row.get(name) for name in names))) for row in table(directory)]
 
 
-def test_eras_with_networks_of_their_own_are_searched_together(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    datasets = {
-        f"{name}_{era}": {"files": "a.root", "class": name, "era": era} for name in "AB" for era in ("2018", "2022")
-    }
+def test_eras_with_own_networks_are_searched_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = [(name, era) for name in "AB" for era in ("2018", "2022")]
+    datasets = {f"{it}_{era}": {"files": "a.root", "class": it, "era": era} for it, era in pairs}
     eras = {"2018": {"luminosity": 1}, "2022": {"luminosity": 1}}
     content = {"eras": eras, "datasets": datasets, "convert": {"features": ["x"]}, "train": {"per_era": True}}
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(content))
@@ -243,6 +242,13 @@ def test_blocks_that_are_read_again_have_the_features_of_the_trial(toy: Toy, tmp
         assert taken.survey.incomplete() == []
 
 
+def test_trials_see_the_events_of_the_regions_alone(toy: Toy) -> None:
+    file = toy(regions={"SR": "number < 300"}, in_SR=np.arange(600) < 300)
+    data = TrialData.read([file], Space(Train(regions=["SR"], device="cpu"), {}))
+    assert data.table.identifiers[2].tolist() == list(range(300))
+    assert data.survey.counts.sum() == 300
+
+
 def test_a_feature_that_is_not_in_the_files(toy: Toy, tmp_path: Path) -> None:
     config = with_choices(tmp_path, toy(), "[[x], [x, yy]]")
     line = config.read_text().splitlines().index("    features: {choices: [[x], [x, yy]]}") + 1
@@ -253,9 +259,8 @@ def test_a_feature_that_is_not_in_the_files(toy: Toy, tmp_path: Path) -> None:
 
 def test_trials_that_fail_are_recorded(toy: Toy, tmp_path: Path) -> None:
     config = configure(toy(), tmp_path, learning_rate="{choices: [1e30, 1e31, 0.01]}")
-    config.write_text(
-        config.read_text().replace("learning_rate: {choices: [1e30, 1e31, 0.01]}", "learning_rate: 0.01", 1)
-    )
+    text = config.read_text().replace("learning_rate: {choices: [1e30, 1e31, 0.01]}", "learning_rate: 0.01", 1)
+    config.write_text(text)
     tune(load(config), SearchOptions(trials=5, workers=1))
     rows = table(tmp_path)
     failed = [row for row in rows if row["learning_rate"] > 1]
@@ -274,8 +279,8 @@ def test_all_trials_fail(toy: Toy, tmp_path: Path) -> None:
 
 def test_pruned_trials_keep_their_history(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(result, "draw", DRAW)
-    config, metric = configure(toy(cross_section=1.0), tmp_path, epochs=9, pruner="median"), "validation_significance"
-    config.write_text(config.read_text().replace("tune:\n", f"tune:\n  metric: {metric}\n"))
+    metric = "validation_significance"
+    config = configure(toy(cross_section=1.0), tmp_path, epochs=9, metric=metric, pruner="median")
     tune(load(config), SearchOptions(trials=10, workers=1))
     rows = table(tmp_path)
     pruned = [row for row in rows if row["state"] == "pruned"]
@@ -300,9 +305,7 @@ def test_a_search_with_other_settings_is_not_mixed_in(toy: Toy, tmp_path: Path) 
 
 def test_the_plan_writes_nothing(toy: Toy, tmp_path: Path) -> None:
     lines = plan(load(configure(toy(), tmp_path)), SearchOptions(trials=7))
-    assert lines[0].startswith(
-        "tune: 7 trials for the smallest validation_loss, sampler random, pruner none; begins in"
-    )
+    assert lines[0].startswith("tune: 7 trials for the smallest validation_loss, sampler random, pruner none; begins")
     assert "  learning_rate: from 0.0001 to 0.1, logarithmic" in lines
     assert not (tmp_path / "a").exists()
 
@@ -391,9 +394,8 @@ def test_the_expected_significance_is_searched_for(toy: Toy, tmp_path: Path) -> 
     module.write_text(ONE_INPUT)
     found = {}
     for metric in ("validation_auc", "validation_significance"):
-        config = configure(file, tmp_path / metric, epochs=4)
-        text = config.read_text().replace("tune:\n", f"tune:\n  metric: {metric}\n")
-        head, _, _ = text.partition("  space:\n")
+        config = configure(file, tmp_path / metric, metric=metric)
+        head, _, _ = config.read_text().partition("  space:\n")
         text = re.sub(r"(?m)^  model: mlp\n  options: .*$", f"  model: {module}:One", head)
         config.write_text(f"{text}  space:\n    options.column: {{choices: [0, 1]}}\n")
         tune(load(config), SearchOptions(trials=4, workers=1))
@@ -408,17 +410,28 @@ def test_the_expected_significance_is_searched_for(toy: Toy, tmp_path: Path) -> 
     assert test["best"]["auc"] < test["own"]["auc"] - 0.05
     assert test["gain"]["significance"] > 2 * test["gain"]["significance_error"] > 0
     assert test["gain"]["significance"] == pytest.approx(test["best"]["significance"] - test["own"]["significance"])
-    assert (
-        abs(test["best"]["significance"] - searched["validation_significance"]) < 5 * test["best"]["significance_error"]
-    )
-    assert (
-        f"expected significance {with_error(test['best']['significance'], test['best']['significance_error'])}" in best
-    )
+    value, error = (test["best"][it] for it in ("significance", "significance_error"))
+    assert abs(value - searched["validation_significance"]) < 5 * error
+    assert f"expected significance {with_error(value, error)}" in best
 
 
 def test_a_significance_needs_expected_numbers_of_events(toy: Toy, tmp_path: Path) -> None:
-    config = configure(toy(), tmp_path)
-    config.write_text(config.read_text().replace("tune:\n", "tune:\n  metric: validation_significance\n"))
+    config = configure(toy(), tmp_path, metric="validation_significance")
     with pytest.raises(NanoMLError, match=r"validation_significance needs expected numbers of events: .*cross_section"):
         tune(load(config), SearchOptions(trials=2, workers=1))
     assert not (tmp_path / "a" / "tuning" / "journal.log").exists()
+
+
+@pytest.mark.exhaustive("pages of the manual")
+def test_the_page_of_the_manual_does_what_it_says(tmp_path: Path, follow: Callable[..., None]) -> None:
+    pytest.importorskip("data_processing.skim.skim")
+    follow("tune.md#tune-hyperparameters", tmp_path)
+    directory = tmp_path / "examples" / "trilepton" / "tuning"
+    rows = json.loads((directory / "table.json").read_text())
+    assert [row["trial"] for row in rows] == list(range(6))
+    best = yaml.safe_load((directory / "best.yaml").read_text())["train"]
+    found = max((row for row in rows if row["validation_auc"]), key=lambda row: row["validation_auc"])
+    assert best["learning_rate"] == found["learning_rate"]
+    assert (best["model"], best["epochs"]) == ("mlp", 20)
+    for name in ("history.png", "slices.png", "table.csv", "result.json", "journal.log"):
+        assert (directory / name).is_file()

@@ -7,16 +7,14 @@ import pytest
 pytest.importorskip("optuna")
 
 from ML_processing.tuning.space import Space
-from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
+from services.configurations import loaded
 
 CONFIG = "train:\n  files: a.h5\n  model: MODEL\n  options: {dropout: 0.1}\n"
 
 
 def space(directory: Path, text: str, model: str = "mlp") -> Space:
-    path = directory / "a.yaml"
-    path.write_text(CONFIG.replace("MODEL", model) + text)
-    config = load(path)
+    config = loaded(directory, CONFIG.replace("MODEL", model) + text)
     assert config.train is not None
     return Space.of(config, config.train)
 
@@ -31,15 +29,11 @@ def test_the_default_space_has_options_of_the_model(tmp_path: Path, model: str) 
 
 
 def test_a_bdt_has_a_space_of_its_own(tmp_path: Path) -> None:
-    path = tmp_path / "a.yaml"
-    path.write_text("train: {files: a.h5, model: bdt}\ntune:\n")
-    config = load(path)
+    config = loaded(tmp_path, "train: {files: a.h5, model: bdt}\ntune:\n")
     assert config.train is not None
     found = Space.of(config, config.train)
-    assert set(found.axes) == {
-        "learning_rate",
-        *(f"options.{name}" for name in ("leaves", "min_events", "event_share", "feature_share", "l2")),
-    }
+    options = ("leaves", "min_events", "event_share", "feature_share", "l2")
+    assert set(found.axes) == {"learning_rate", *(f"options.{name}" for name in options)}
     assert set(found.own()) == set(found.axes)
     assert found.axes["learning_rate"].low == 0.005
 
@@ -50,9 +44,8 @@ def test_values_go_into_the_section(tmp_path: Path) -> None:
         "tune:\n  space:\n    batch_size: {low: 32, high: 100, step: 32}\n    clip: {choices: [null, 1.0]}\n"
         "    options.hidden: {choices: [[8], [16, 16]]}\n    learning_rate: {low: 1e-4, high: 1e-2, log: true}\n",
     )
-    train = found.apply(
-        {"batch_size": 64, "clip": "null", "options.hidden": "[16, 16]", "learning_rate": 0.00123456789}
-    )
+    values = {"batch_size": 64, "clip": "null", "options.hidden": "[16, 16]", "learning_rate": 0.00123456789}
+    train = found.apply(values)
     assert (train.batch_size, train.clip, train.learning_rate) == (64, None, 0.001235)
     assert train.options == {"dropout": 0.1, "hidden": [16, 16]}
     assert found.distributions["batch_size"].high == 96  # type: ignore[attr-defined]
@@ -101,15 +94,16 @@ def test_all_features_of_trials_are_read(tmp_path: Path) -> None:
     assert found.widest.features is None
 
 
-def test_a_regression_has_no_auc(tmp_path: Path) -> None:
-    path = tmp_path / "a.yaml"
-    path.write_text("train: {files: a.h5, targets: [x]}\ntune: {metric: validation_auc}\n")
-    with pytest.raises(ConfigError, match=r"a.yaml:2: tune.metric: a regression has no AUC"):
-        load(path)
-
-
-def test_there_is_something_to_tune(tmp_path: Path) -> None:
-    path = tmp_path / "a.yaml"
-    path.write_text("tune:\n")
-    with pytest.raises(ConfigError, match=r"a.yaml:1: tune: there is no training"):
-        load(path)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "train: {files: a.h5, targets: [x]}\ntune: {metric: validation_auc}\n",
+            "2: tune.metric: a regression has no AUC",
+        ),
+        ("tune:\n", "1: tune: there is no training"),
+    ],
+)
+def test_what_cannot_be_tuned(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"a.yaml:{message}"):
+        loaded(tmp_path, text)
