@@ -73,8 +73,8 @@ class Loose(Selection):
         events = cutflow.cut("x above -1.5", events.x > least, events)
         return events, {"y": 2 * events.x}
 """
-SIMULATION = {f"{name}{era}": count for era in (17, 18) for name, count in (("wprime", 600), ("WZ", 900))}
-FILES = {**SIMULATION, "Muon17": 34_573, "Muon18": 56_713, "EGamma18": 12_347}
+NAMES = ("wprime17", "WZ17", "Muon17", "wprime18", "WZ18", "Muon18", "EGamma18")
+FILES = dict(zip(NAMES, (600, 900, 34_573, 600, 900, 56_713, 12_347), strict=True))
 
 
 def write(directory: Path, *only: str, seed: int = 0) -> None:
@@ -83,7 +83,7 @@ def write(directory: Path, *only: str, seed: int = 0) -> None:
     for number, (name, count) in enumerate(FILES.items()):
         if only and name not in only:
             continue
-        random, run = np.random.default_rng(number + seed), 1 if name in SIMULATION else 300_000 + number
+        random, run = np.random.default_rng(number + seed), 1 if name.startswith(("w", "W")) else 300_000 + number
         x = random.normal(1.5 if "prime" in name else 0.1, 1, count).astype(np.float32)
         write_columns(directory / f"{name}.root", run, x=x, tight=random.random(count) < 0.5)
 

@@ -330,6 +330,7 @@ def test_a_disk_full_at_the_first_checkpoint(
     toy: Toy, quick: Train, disk: Path, kill: Kill, monkeypatch: Patch
 ) -> None:
     kill(0)  # there is no first epoch
+    monkeypatch.setattr(loop, "_CHECKPOINT_EVERY", float("inf"))  # nor another checkpoint
     config = dataclasses.replace(quick, options={"hidden": [128, 128]})
     noise: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", noise.append)
