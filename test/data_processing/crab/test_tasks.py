@@ -36,6 +36,36 @@ def config():
 """
 
 
+@pytest.fixture
+def analysis(tmp_path: Path) -> MakeConfig:
+    """Makes a configuration of datasets and a skim, in a directory with a name that shells and globs stumble over."""
+    base = tmp_path / "it's [my] $analysis"
+    base.mkdir()
+
+    def make(
+        datasets: dict[str, Any] | None = None,
+        score: dict[str, Any] | None = None,
+        batch: dict[str, Any] | None = None,
+        **skim: Any,
+    ) -> Config:
+        content = {
+            "datasets": datasets or {"WZ": {"das": MC}},
+            "skim": {"selection": "MLTools.NanoML.trilepton:Trilepton", **skim},
+            "batch": batch or {"grid": {"site": "T2_CH_CERN", "directory": "/store/user/me/analysis"}},
+            **({"score": score} if score else {}),
+        }
+        for each in content["datasets"].values():
+            if not each.get("data"):
+                each.setdefault("cross_section", 1.0)
+                each.setdefault("class", "WZ")
+        content["luminosity"] = 1.0
+        path = base / "my analysis.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return load(path)
+
+    return make
+
+
 def configured(path: Path, directory: Path) -> dict[str, dict[str, Any]]:
     """What a crab_cfg.py sets, as Python finds it from another directory."""
     client = directory / "client" / "CRABClient"

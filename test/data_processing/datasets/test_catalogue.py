@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import pytest
 
 from data_processing.datasets import catalogue, sources
 from data_processing.datasets.catalogue import Catalogue, UnavailableError
-from data_processing.datasets.files import GLOBAL, USERS, instance_of, is_dataset_name
-from data_processing.datasets.sources import DatasetReplica, file_of
+from data_processing.datasets.files import GLOBAL, USERS, is_dataset_name
+from data_processing.datasets.sources import file_of
 from MLTools.NanoML.errors import NanoMLError
-from services.catalogue import GONE, HALF, MINE, STORE, WZ, ZZ, CatalogueServer, Content, install_dasgoclient
+from services.catalogue import GONE, HALF, MINE, STORE, WZ, ZZ, CatalogueServer, Content, contents, install_dasgoclient
+from services.certificates import Certificates
 
 pytestmark = pytest.mark.service
 
@@ -245,13 +247,6 @@ def test_damaged_memories_are_forgotten(dbs: CatalogueServer, tmp_path: Path) ->
     assert Catalogue().files(WZ, GLOBAL).files == before.files
 
 
-def test_instances() -> None:
-    assert instance_of("/A/B/USER") == USERS
-    assert instance_of("/A/B/NANOAOD") == GLOBAL
-    assert not DatasetReplica("T2", "DISK", 99.9).has_all
-    assert sources.SERVER.startswith("https://")
-
-
 QUESTIONS = [
     f"file dataset={WZ} status=*",
     f"dataset dataset={WZ} status=*",
@@ -297,3 +292,70 @@ def test_the_stand_in_says_what_dasgoclient_says(state: Any, server: CatalogueSe
             continue  # what it says then is not looked at
         stand_in, itself = (ask(program, question) for program in programs)
         assert stand_in == itself, question
+
+
+@pytest.fixture
+def secure(certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CatalogueServer]:
+    """A server that wants to know who asks, and a valid proxy."""
+    made = CatalogueServer(certificates.directory)
+    made.datasets = contents()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NANOML_DBS", made.url)
+    for name, value in certificates.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("X509_USER_PROXY", str(certificates.proxy()))
+    monkeypatch.setattr(catalogue, "WAITS", ())
+    yield made
+    made.stop()
+
+
+def refused(message: str) -> None:
+    with pytest.raises(UnavailableError, match=message):
+        Catalogue(refresh=True).files(WZ, GLOBAL)
+
+
+def test_the_proxy_tells_who_asks(secure: CatalogueServer, certificates: Certificates) -> None:
+    assert len(Catalogue().files(WZ, GLOBAL).files) == 11
+    said = {each[0][1] for person in secure.people for each in person["subject"] if each[0][0] == "commonName"}
+    assert "user" in said
+
+
+def test_proxies_that_cannot_be_used(
+    secure: CatalogueServer, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for proxy, message in (
+        (certificates.proxy(hours=-1), "the proxy expired 1 h ago. Fix it: nanoml proxy init"),
+        (certificates.proxy(vo=None), "the proxy is for no VO, but cms is needed"),
+        (tmp_path / "nowhere", "the proxy cannot be read: no such file or directory"),
+    ):
+        monkeypatch.setenv("X509_USER_PROXY", str(proxy))
+        refused(message)
+    broken = tmp_path / "broken"
+    good = certificates.proxy().read_text()
+    broken.write_text(good.replace("-----BEGIN RSA PRIVATE KEY-----\n", "-----BEGIN RSA PRIVATE KEY-----\nAAAA"))
+    broken.chmod(0o600)
+    monkeypatch.setenv("X509_USER_PROXY", str(broken))
+    refused("broken: the proxy cannot be used")
+    assert secure.asked == []
+
+
+def test_a_server_that_nobody_vouches_for(
+    secure: CatalogueServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X509_CERT_DIR", str(tmp_path))
+    refused(rf"localhost:\d+: cannot be trusted .*X509_CERT_DIR must name .*; now it is {tmp_path}")
+    assert secure.asked == []
+
+
+def test_without_a_network_what_is_known_is_taken(
+    secure: CatalogueServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Catalogue().files(WZ, GLOBAL)
+    for path in (tmp_path / "cache" / "nanoml" / "das").iterdir():
+        path.write_text(path.read_text().replace(f'"date": "{found.date:%Y}', '"date": "2020'))
+    monkeypatch.setenv("X509_USER_PROXY", str(tmp_path / "nowhere"))
+    assert Catalogue().files(WZ, GLOBAL).files == found.files
+    assert "taking what the catalogue said on 2020-" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "cache")
+    refused("the proxy cannot be read")

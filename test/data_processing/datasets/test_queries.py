@@ -20,8 +20,9 @@ from data_processing.datasets.files import FilePattern, list_remote
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.parallel import locked
-from services.catalogue import HALF, STORE, WZ, ZZ, CatalogueServer
+from services.catalogue import HALF, STORE, WZ, ZZ, CatalogueServer, Content
 from services.xrootd import Cluster, Storage
 
 pytestmark = pytest.mark.service
@@ -431,3 +432,23 @@ def test_what_is_a_listing() -> None:
     others = ("root://host//store/x.root?svc=*", "https://host/store/x/", "store/x/")
     for text in (*listings, *others):
         assert FilePattern(text, Path(), "", 0).is_listing is (text in listings)
+
+
+def test_a_dataset_of_the_catalogue_is_skimmed(dbs: CatalogueServer, xrootd: Cluster, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec_xrootd")
+    names = [f"/store/WZTo3LNu/WZTo3LNu_{number}.root" for number in (0, 1)]
+    dbs.datasets[WZ] = Content(dict.fromkeys(names, 1000))
+    (tmp_path / "a.yaml").write_text(
+        f"read: {{redirectors: ['{xrootd.url}']}}\n"
+        f"datasets: {{WZ: {{das: {WZ}}}}}\n"
+        "skim: {cut: nMuon >= 2, keep: [MET_pt]}\n"
+    )
+    done = processes.nanoml("skim", "a.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (first, second) = sorted((tmp_path / "a" / ".nanoml" / "skim" / "WZ").glob("*.json"))
+    for record, name in ((first, names[0]), (second, names[1])):
+        (accounting,) = Accounting.from_json(json.loads(record.read_text())["summary"]).files
+        assert accounting.file == f"{xrootd.url}{name}" or accounting.file.endswith(f"/{name}")
+        assert 0 < accounting.selected < accounting.entries
+    skims = (tmp_path / "a" / "skims" / "WZ").glob("*.root")
+    assert {path.name for path in skims} == {"WZTo3LNu_0.root", "WZTo3LNu_1.root"}

@@ -2,10 +2,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,20 +11,22 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_processing.merge import merge
-from data_processing.merge.merge import FileContent, MergeJob, MergeRecord, _check, foresee, merge_files
+from data_processing.merge.merge import Checksums, FileContent, MergeJob, MergeRecord, _check, foresee, merge_files
 from data_processing.merge.plan import MergeInputs
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.atomic import aside_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, all_events_of, is_same_sum
+from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import RootFile
-from processes import nanoml, running
+from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
+from processes import nanoml
 from services.arrays import same
 from services.rootfiles import record_of, values_of
 
@@ -164,20 +162,6 @@ def test_a_file_without_events_counts_wherever_it_stands(
         assert values_of(tmp_path / "all.root", tree) == joined(paths, tree)
 
 
-def test_the_order_of_branches_does_not_matter(sample: Path, tmp_path: Path) -> None:
-    one, two = sample_events(sample, 0, 40), sample_events(sample, 40, 90)
-    a = write(tmp_path / "a.root", one)
-    b = write(tmp_path / "b.root", dict(reversed(two.items())))
-    with RootFile(a) as first, RootFile(b) as second:
-        assert list(first.branches) != list(second.branches)
-    merged([a, b], tmp_path / "ab.root")
-    assert values_of(tmp_path / "ab.root") == joined([a, b])
-    with RootFile(a) as first, RootFile(tmp_path / "ab.root") as file:
-        assert {name: (b.dtype, b.title, b.collection) for name, b in file.branches.items()} == {
-            name: (b.dtype, b.title, b.collection) for name, b in first.branches.items()
-        }
-
-
 @pytest.fixture(scope="module")
 def eras(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Files with other trigger paths: IsoMu24 is in the first two, Mu50 in the last two."""
@@ -259,10 +243,12 @@ def test_types_that_differ_are_joined_where_nothing_is_lost(sample: Path, tmp_pa
         two[name] = ak.values_astype(two[name], dtype)
     two["nMuon"] = ak.values_astype(two["nMuon"], "int32")
     one["whole"], two["whole"] = ak.values_astype(one["MET_pt"], "int32"), ak.values_astype(two["MET_pt"], "float32")
-    paths = [write(tmp_path / f"{n}.root", events) for n, events in enumerate((one, two))]
+    # the order of branches does not matter either
+    paths = [write(tmp_path / f"{n}.root", events) for n, events in enumerate((one, dict(reversed(two.items()))))]
     merged(paths, tmp_path / "all.root")
     assert values_of(tmp_path / "all.root") == joined(paths)
     with RootFile(tmp_path / "all.root") as file:
+        assert file.branches["Jet_pt"].title == "title of Jet_pt"
         found = {name: file.branches[name].dtype for name in (*dict(changes), "nMuon", "whole")}
     # a counter keeps the type of the first file: int64 would be none that NanoAOD has
     assert found == {
@@ -357,14 +343,13 @@ def test_the_same_events_never_count_twice(parts: list[Path], tmp_path: Path) ->
     assert not (tmp_path / "all.root").exists()
 
 
-def test_files_that_do_not_belong_together_are_refused(parts: list[Path], sample: Path, tmp_path: Path) -> None:
-    events = sample_events(sample, 0, 20)
-    del events["genWeight"]
-    data = write(tmp_path / "data.root", events, runs={"run": [1]})
+def test_files_that_do_not_belong_together_are_refused(
+    parts: list[Path], data: list[Path], sample: Path, tmp_path: Path
+) -> None:
     trilepton = tmp_path / "trilepton.root"
     skim_file(SkimJob(str(sample / "ZGToLLG" / "ZGToLLG_0.root"), trilepton, "MLTools.NanoML.trilepton:Trilepton"))
     cases = [
-        ([parts[0], data], r"data.root: is data, but .*00.root is simulation. Merge them separately."),
+        ([parts[0], data[0]], r"data0.root: is data, but .*00.root is simulation. Merge them separately."),
         ([parts[0], trilepton], r"trilepton.root: was selected by .*Trilepton, but .*00.root was selected by nothing"),
         ([parts[0], write(tmp_path / "x.root", sample_events(sample, 0, 5), runs={})],
          "x.root: has no tree Runs, but .*00.root has it: weights would be lost"),
@@ -602,24 +587,6 @@ def test_the_command_refuses_what_cannot_be_meant(parts: list[Path], eras: list[
     assert "WARNING Events/HLT_Mu50 is left out" in said
 
 
-def test_a_run_that_is_killed_leaves_nothing_half_written(parts: list[Path], tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "MLTools.NanoML.cli", "merge", "-o", "all.root", "--memory", "1", *parts]
-    for moment in (0.0, 0.05):
-        with running(line, cwd=tmp_path, stderr=subprocess.DEVNULL) as run:
-            while not list(tmp_path.glob(aside_of("all.root", "*").name)) and run.poll() is None:
-                time.sleep(0.001)
-            time.sleep(moment)
-            run.send_signal(signal.SIGKILL)
-            run.wait()
-        if (tmp_path / "all.root").exists():  # it was done in the same moment
-            assert values_of(tmp_path / "all.root") == joined(parts)
-            (tmp_path / "all.root").unlink()
-    code, said = command("-o", "all.root", *parts, cwd=tmp_path)
-    assert code == 0, said
-    assert sorted(os.listdir(tmp_path)) == [".nanoml", "all.root"]
-    assert values_of(tmp_path / "all.root") == joined(parts)
-
-
 def test_a_file_that_changes_while_files_are_merged_is_noticed(
     parts: list[Path], eras: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -634,3 +601,92 @@ def test_a_file_that_changes_while_files_are_merged_is_noticed(
     with pytest.raises(NanoMLError, match=r"01.root: was changed meanwhile: nothing was written"):
         merged(sources, tmp_path / "all.root")
     assert not (tmp_path / "all.root").exists()
+
+
+ACCOUNTING = FileAccounting("a.root", 3, 3, 3.0, "Runs/genEventSumw", False)
+CONTENT: dict[str, Any] = {
+    "Events": {"event": np.arange(3), "x": np.ones(3)},
+    "Runs": {"run": np.ones(1), "genEventSumw": np.full(1, 3.0)},
+    "tag": "2018",
+    "h": (np.array([1.0, 2]), np.array([0.0, 1, 2])),
+    "nanoml": Provenance("skim", Accounting([ACCOUNTING])).rows(),
+}
+
+
+def content(path: Path, **changes: Any) -> FileContent:
+    with uproot.recreate(path) as file:
+        for name, value in {**CONTENT, **changes}.items():
+            if isinstance(value, dict):
+                tree = file.mktree(name, {key: (array.dtype, array.shape[1:]) for key, array in value.items()})
+                tree.extend(value)
+            elif value is not None:
+                file[name] = value
+    with RootFile(path) as file:
+        return FileContent.of(file, 100)
+
+
+@pytest.mark.parametrize(
+    ("changes", "differing"),
+    [
+        ({}, []),
+        ({"Events": {"event": np.arange(3), "x": np.array([1.0, 2, 1])}}, ["Events/x"]),
+        ({"Events": {"event": np.arange(3)}}, ["Events/x"]),
+        ({"Events": {"event": np.arange(2), "x": np.ones(2)}}, ["rows of Events (3 and 2)"]),
+        ({"Runs": None}, ["rows of Runs (1 and 0)"]),
+        ({"Runs": {"run": np.ones(1), "genEventSumw": np.full(1, 2.0)}}, ["Runs/genEventSumw"]),
+        ({"tag": "2017"}, ["tag"]),
+        ({"tag": None}, ["tag"]),
+        ({"h": (np.array([1.0, 3]), np.array([0.0, 1, 2]))}, ["h"]),
+        ({"h": None}, ["h"]),
+        ({"nanoml": Provenance("skim", Accounting([ACCOUNTING, ACCOUNTING])).rows()}, ["the record nanoml"]),
+        ({"nanoml": None}, ["the record nanoml"]),
+    ],
+)
+def test_what_differs_is_named(tmp_path: Path, changes: dict[str, Any], differing: list[str]) -> None:
+    original, changed = content(tmp_path / "a.root"), content(tmp_path / "b.root", **changes)
+    assert original.differing(changed) == differing
+    assert len(changed.differing(original)) == len(differing)
+
+
+def test_at_least_one_row_is_read() -> None:
+    assert rows_at_once(1e9, 1) == 1
+    assert rows_at_once(0, 1) == rows_at_once(1, 1) == 500_000
+
+
+ARRAYS: dict[str, Any] = {
+    "flat": ak.Array(np.arange(6, dtype=np.float32)),
+    "bits": np.array([True, False, False, True, True, False]),
+    "lists": ak.Array([[1, 2], [], [3], [], [], [4, 5, 6]]),
+}
+
+
+def checksums(arrays: dict[str, Any], ends: Sequence[int]) -> Checksums:
+    found, start = Checksums(), 0
+    for end in [*ends, 6]:
+        found.add({name: array[start:end] for name, array in arrays.items()}, end - start)
+        start = end
+    return found
+
+
+@given(st.lists(st.integers(0, 6)).map(sorted))
+def test_they_do_not_depend_on_the_chunks(ends: list[int]) -> None:
+    assert checksums(ARRAYS, ends).differing(checksums(ARRAYS, [])) == []
+    assert checksums(ARRAYS, ends).rows == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("flat", np.array([0, 1, 2, 3, 5, 4], np.float32)),
+        ("flat", np.arange(6, dtype=np.float64)),
+        ("flat", np.arange(6, dtype=np.int32)),
+        ("bits", np.array([True, False, False, True, True, True])),
+        ("lists", ak.Array([[1, 2], [3], [], [], [], [4, 5, 6]])),  # the same numbers in other lists
+        ("lists", ak.Array([[1, 2], [], [3], [], [], [4, 6, 5]])),
+        ("lists", np.arange(6)),
+    ],
+)
+def test_they_depend_on_all_else(name: str, array: Any) -> None:
+    other = checksums({**ARRAYS, name: array}, [])
+    assert checksums(ARRAYS, [3]).differing(other) == [name]
+    assert other.differing(checksums(ARRAYS, [3])) == [name]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +22,15 @@ from numpy.typing import NDArray
 from data_processing.convert.reading import Sample
 from data_processing.score.eventcolumns import Normalisation, NormaliseJob, copies_of, normalise
 from data_processing.score.score import ScoreJob, score_file
+from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
+from MLTools.NanoML.nanoaod.fileaccounting import ShiftSums, Step, WeightSums
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from services.arrays import same
 from services.rootfiles import branches_of, record_of
@@ -388,3 +393,41 @@ def test_a_normalisation_tells_files_of_one_name_apart_and_may_be_moved(tmp_path
     assert [found.first_byte(path) for path in [*own, "/elsewhere/1.root"]] == [0, 1, 2, 2]
     with pytest.raises(NanoMLError, match="/elsewhere/0.root: is not among the files that were normalised"):
         found.first_byte("/elsewhere/0.root")
+
+
+SUMS = WeightSums("btag", "all", True, True, {2: 4.0, 3: 1.0}, {"nominal": {2: 3.9, 3: 1.1}}, "envelope")
+NORMALISATION = Normalisation(True, 0.25, (SUMS,), (ShiftSums("jesUp", [Step("all", 5, 4.5)], [SUMS]),), {"b.root": 8})
+
+
+def damaged(content: Any, chance: random.Random) -> Any:
+    """The content with something else in one place: absent, of another type, or empty."""
+    if isinstance(content, dict) and content and chance.random() < 0.9:
+        key = chance.choice(list(content))
+        if chance.random() < 0.3:
+            return {name: value for name, value in content.items() if name != key}
+        return {**content, key: damaged(content[key], chance)}
+    if isinstance(content, list) and content and chance.random() < 0.9:
+        return [damaged(content[0], chance), *content[1:]]
+    return chance.choice([None, "x", [], {}, [1], {"x": 1}, -1])
+
+
+def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", plain(NORMALISATION))
+    assert Normalisation.read(tmp_path / "a.json") == NORMALISATION
+
+
+def test_any_damage_is_no_other_error(tmp_path: Path) -> None:
+    path, chance = tmp_path / "a.json", random.Random(1)
+    for _ in range(200):
+        write_json(path, damaged(plain(NORMALISATION), chance))
+        with contextlib.suppress(NanoMLError):
+            Normalisation.read(path)
+
+
+def test_a_file_that_ends_early_or_is_not_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(NanoMLError, match=r"a\.json: no such file\. Remove it, and run `nanoml normalise` again"):
+        Normalisation.read(path)
+    path.write_text(json.dumps(plain(NORMALISATION))[:-9])
+    with pytest.raises(NanoMLError, match=r"a\.json: is damaged \(JSONDecodeError"):
+        Normalisation.read(path)

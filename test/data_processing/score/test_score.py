@@ -52,50 +52,34 @@ def scores_of(path: Path, prefix: str = "linear") -> np.ndarray:
 
 
 def test_scores_belong_to_the_right_events(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
-    model = linear_model(["MET_phi", "MET_pt"])
+    against = [Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.75, "ZG": 0.25})]
+    model = linear_model(["MET_phi", "MET_pt"], discriminants=against)
     assert score_file(ScoreJob(str(source), tmp_path / "s.root", [model], chunk=300)) == Scored(800, {})
     found = lists_of(tmp_path / "s.root")
-    assert list(found) == ["run", "luminosityBlock", "event", "linear_signal", "linear_WZ", "linear_ZG", "linear_fold"]
+    scores = [f"linear_{name}" for name in ("signal", "WZ", "ZG", "discriminant", "fold")]
+    assert list(found) == ["run", "luminosityBlock", "event", *scores]
     for name, values in lists_of(source, "run", "luminosityBlock", "event").items():
         assert found[name].to_list() == values.to_list()
         assert str(found[name].type) == str(values.type)
     fold = folds(source)
     assert found["linear_fold"].to_list() == fold.tolist()
     x = lists_of(source, "MET_phi")["MET_phi"].to_numpy()
-    assert scores_of(tmp_path / "s.root") == pytest.approx(softmax(x, fold), abs=1e-6)
+    p = softmax(x, fold)
+    assert scores_of(tmp_path / "s.root") == pytest.approx(p, abs=1e-6)
+    expected = p[:, 0] / (p[:, 0] + 0.75 * p[:, 1] + 0.25 * p[:, 2])
+    assert found["linear_discriminant"].to_numpy() == pytest.approx(expected, abs=1e-6)
     with RootFile(tmp_path / "s.root") as file:
         assert file.branches["linear_WZ"].title == "probability of class WZ by linear"
+        assert file.branches["linear_discriminant"].title == "signal against WZ 0.75, ZG 0.25 by linear"
     record = record_of(tmp_path / "s.root")
     assert (record.kind, record.model) == ("scores", ScoredBy("linear", file_hash(model)))
     assert record.accounting.sum_of_weights == 800
 
 
-def test_discriminants(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
-    against = [Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.75, "ZG": 0.25})]
-    score_file(
-        ScoreJob(str(source), tmp_path / "s.root", [linear_model(["MET_phi"], discriminants=against)], chunk=300)
-    )
-    found, p = lists_of(tmp_path / "s.root"), softmax(lists_of(source, "MET_phi")["MET_phi"].to_numpy(), folds(source))
-    assert list(found)[3:] == [f"linear_{name}" for name in ("signal", "WZ", "ZG", "discriminant", "fold")]
-    assert scores_of(tmp_path / "s.root") == pytest.approx(p, abs=1e-6)
-    expected = p[:, 0] / (p[:, 0] + 0.75 * p[:, 1] + 0.25 * p[:, 2])
-    assert found["linear_discriminant"].to_numpy() == pytest.approx(expected, abs=1e-6)
-    with RootFile(tmp_path / "s.root") as file:
-        assert file.branches["linear_discriminant"].title == "signal against WZ 0.75, ZG 0.25 by linear"
-
-
 def test_objects_are_padded_as_in_the_conversion(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
     model = Model(linear_model([], objects={"Muon": (["eta", "charge"], 2, "pt")}))
-    job = ConvertJob(
-        [str(source)],
-        tmp_path / "WZ.h5",
-        ("MET_pt",),
-        {"Muon": StoredCollection(("eta", "charge"), 2, "pt")},
-        Sample("WZ", None, None, False),
-        (),
-        None,
-    )
-    convert_files(job)
+    muons = {"Muon": StoredCollection(("eta", "charge"), 2, "pt")}
+    convert_files(ConvertJob([str(source)], tmp_path / "WZ.h5", ("MET_pt",), muons, Sample("WZ")))
     tensors = model.tensors(lists_of(source, *model.reads))
     with h5py.File(tmp_path / "WZ.h5") as file:
         rows = file["Muon"][:]

@@ -140,21 +140,6 @@ def test_a_skim_that_is_killed_is_completed_by_the_next(directory: Path) -> None
     assert luminosity[0] == luminosity[1]
 
 
-@pytest.mark.exhaustive("skims that are killed or run at the same time")
-def test_a_second_skim_into_the_same_directory_is_told_of_the_first(directory: Path) -> None:
-    first = started(directory, workers=1)
-    lock = directory / "skims" / ".nanoml" / "lock"
-    wait_for(first, lambda: lock.exists() and bool(lock.read_text()))
-    os.killpg(first.pid, signal.SIGSTOP)
-    code, told = here(directory)
-    os.killpg(first.pid, signal.SIGCONT)
-    first.communicate(timeout=300)
-    assert (code, first.returncode) == (1, 0)
-    assert "another run is active here (process " in told
-    assert "Traceback" not in told
-    assert len(assert_whole(directory / "skims")) == len(INPUTS)
-
-
 @pytest.mark.parametrize("name", ["MET_pt", "Jet_pt", ""])
 def test_damage_is_one_message_and_no_output(directory: Path, name: str) -> None:
     """In a basket of MET_pt, which is read for all events; of Jet_pt, which is read for selected events only; or at the end of the file."""
