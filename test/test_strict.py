@@ -103,28 +103,3 @@ def test_nor_may_a_module_skip(tmp_path: Path) -> None:
     assert "could not import 'no_such_module'" in said
     code, said = outcome(tmp_path, text.replace("NAME", "FWCore"), "--strict-skips", "-n", "0")
     assert "1 skipped" in said
-
-
-SLOW = """
-import time
-import pytest
-
-def test_before():
-    pass
-
-@pytest.mark.timeout(2)
-def test_slow():
-    time.sleep(60)
-
-def test_after():
-    pass
-"""
-
-
-def test_a_test_that_takes_too_long_fails_itself(tmp_path: Path) -> None:
-    (tmp_path / "test_other.py").write_text("import time\ndef test_it():\n    time.sleep(1)\n")
-    options = ("-c", str(HERE.parent / "pyproject.toml"), "-n", "2", "--dist", "loadfile", "test_other.py")
-    code, said = outcome(tmp_path, SLOW, *options)
-    assert code == 1
-    assert "1 failed, 3 passed" in said
-    assert "INTERNALERROR" not in said

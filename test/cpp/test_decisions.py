@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,17 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pytest
+import uproot
 from numpy.typing import NDArray
 
 pytest.importorskip("ML_processing.export.with_selection")
-
 
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.inside import Decisions, decide
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.nanoaod.folds import fold_of
 from services.cplusplus import Damage, columns_of, in_json, run, with_other_parts, write_events
-from services.whole_models import NUMBERS, events_in, networks_of, own, whole_model
+from services.whole_models import NUMBERS, SAMPLE, events_in, networks_of, own, whole_model
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-6
@@ -158,3 +159,30 @@ def test_objects_and_parameters_are_scored_by_the_network_of_their_fold(
     rows = [np.array([[mass, own, 0] for mass in (3, 4)], np.float32) for own in fold]
     events = write_events(tmp_path / "masses.txt", parametrised, [{}] * 6, rows, numbers=numbers)
     assert float(run(str(programs / "testScores"), str(events))) < TOLERANCE
+
+
+@pytest.mark.root
+@pytest.mark.exhaustive("the same scores by RDataFrame")
+def test_the_example_of_rdataframe_gives_the_scores_of_python(tmp_path: Path, build: Callable[..., Path]) -> None:
+    pytest.importorskip("ROOT", reason="needs ROOT")
+    model = whole_model(
+        networks_of(tmp_path / "model.onnx", "ZCand_mass", "MET_pt"), "MLTools.NanoML.trilepton:Trilepton", ROOT
+    )
+    library = build("shared", "libMLToolsNanoML.so", FLAGS="-fPIC", OPTIMIZE="-O0")
+    places = {"LD_LIBRARY_PATH": str(library), "ROOT_INCLUDE_PATH": str(library / "include"), "HOME": str(tmp_path)}
+    output = tmp_path / "scored.root"
+    run(
+        sys.executable,
+        str(ROOT / "examples" / "programs" / "decide_in_rdataframe.py"),
+        model.path,
+        str(SAMPLE),
+        str(output),
+        **places,
+    )
+    arrays = events_in(model, 1000)
+    found = decide(model, arrays, fold_of(*(arrays[name] for name in NUMBERS), model.folds))
+    scored = uproot.open(output)["Events"].arrays(library="np")
+    assert 100 < len(scored["event"]) < 900
+    assert scored["event"].tolist() == arrays["event"][found.passed].tolist()
+    for number, label in enumerate(model.outputs):
+        np.testing.assert_allclose(scored[f"score_{label}"], found.scores[found.passed, number], atol=1e-6)

@@ -1,12 +1,14 @@
-"""The manual: what it shows exists, its pages do what they say, its pictures are those of the script, its site is whole."""
+"""The manual: what it shows exists, its pages and its notebook do what they say, its pictures are the script's, its site is whole."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -352,3 +354,56 @@ def test_the_site_is_whole(tmp_path: Path) -> None:
     assert (tmp_path / "search" / "search_index.js").is_file()
     home = (tmp_path / "index.html").read_text()
     assert home.index("iframe-worker.js") < home.index("stems.js")  # the one makes what the other changes
+
+
+NOTEBOOK = ROOT / "examples" / "trilepton.ipynb"
+
+EXECUTE = """
+import sys
+import nbformat
+from nbclient import NotebookClient
+notebook = nbformat.read(sys.argv[1], as_version=4)
+NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+nbformat.write(notebook, sys.argv[1])
+"""
+
+
+def cells(path: Path, kind: str = "code") -> list[dict[str, Any]]:
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind]
+
+
+def text(cell: dict[str, Any]) -> str:
+    return "".join("".join(output.get("text", "")) for output in cell["outputs"])
+
+
+def test_the_notebook_is_kept_without_outputs() -> None:
+    assert cells(NOTEBOOK)
+    for cell in cells(NOTEBOOK):
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+
+
+@has_parts
+@pytest.mark.exhaustive("pages of the manual")
+def test_the_notebook_goes_the_whole_way(tmp_path: Path) -> None:
+    for package in ("nbclient", "ipykernel"):
+        pytest.importorskip(package)
+    shutil.copytree(
+        ROOT / "examples",
+        tmp_path / "examples",
+        ignore=shutil.ignore_patterns("trilepton", "leptons", "opendata_invented", "wz"),
+    )
+    config = tmp_path / "examples" / "trilepton.yaml"
+    config.write_text(config.read_text().replace("  model: mlp\n", "  model: mlp\n  epochs: 3\n"))
+    line = [sys.executable, "-c", EXECUTE, "trilepton.ipynb"]
+    faster = {**os.environ, "NANOML_CORES": "1", "NANOML_TEST_WHITE_FIGURES": "1"}
+    done = subprocess.run(line, cwd=tmp_path / "examples", env=faster, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    executed = cells(tmp_path / "examples" / "trilepton.ipynb")
+    assert all(cell["execution_count"] for cell in executed)
+    said = "\n".join(map(text, executed))
+    for expected in ("three good leptons", "score: 9 of 9 to do", "Better than a BDT?", "CMSSW_14_0_X"):
+        assert expected in said
+    assert "Traceback" not in said
+    pictures = [output for cell in executed for output in cell["outputs"] if "image/png" in output.get("data", {})]
+    assert len(pictures) == 5

@@ -181,3 +181,69 @@ class Analysis:
     def wait_for(self, job: str, state: str) -> None:
         """Wait until a job is in a state."""
         wait_for(lambda: self.states()[job] == state, f"{job} {state}", every=0.3)
+
+    def submissions(self) -> list[Path]:
+        """The directories of all submissions, in order."""
+        return sorted(self.directory.glob("jobs/*"), key=lambda path: int(path.name.rpartition("-")[2]))
+
+    def done(self) -> Counter[str]:
+        """How often each task, "skim NAME", was done, by the results of all submissions."""
+        count: Counter[str] = Counter()
+        for path in self.directory.glob("jobs/*/results/[!.]*.json"):
+            with contextlib.suppress(ValueError, KeyError):
+                tasks = json.loads(path.read_text())["tasks"]
+                stage = path.stem.rpartition("-")[0]
+                count.update(f"{stage} {name}" for name, task in tasks.items() if task["state"] == "done")
+        return count
+
+    def begin_again(self, what: str, system: str) -> None:
+        """What a user does after a submission of which nothing is known."""
+        said = ""
+
+        def answered() -> bool:
+            nonlocal said
+            said = self.nanoml("submit", what, "analysis.yaml", "--on", system, check=False)
+            return "another run is active here" not in said
+
+        wait_for(answered, "the end of the other run")
+        assert "Their progress" in said or "are active here" in said or "up to date" in said, said
+
+    def check(self, reference: Analysis) -> None:
+        """Everything is done, each task once, as in an undisturbed run, and nothing else is left."""
+        skims = {path.name: branches_of(path) for path in self.workdir.glob("skims/*/*.root")}
+        expected = {path.name: branches_of(path) for path in reference.workdir.glob("skims/*/*.root")}
+        assert skims
+        assert set(skims) == {name for name in expected if name.rpartition("_")[0] in self.content["datasets"]}
+        assert [name for name in skims if not equal(skims[name], expected[name])] == []
+        assert set(self.done().values()) == {1}, self.done()
+        records = dict(self.records())
+        assert sorted(records) == sorted(name[5:] for name in self.done() if name.startswith("skim "))
+        for name, record in reference.records():
+            assert name not in records or without_places(records[name]) == without_places(record)
+        assert [path for path in self.directory.rglob("*") if ".part-" in path.name] == []
+        said = self.nanoml("submit", "skim", "analysis.yaml", "--on", self.system)
+        assert "up to date" in said, said
+
+    def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The records of the skims by the names of their tasks."""
+        folder = self.workdir / ".nanoml" / "skim"
+        for path in sorted(folder.rglob("*.json")):
+            yield str(path.relative_to(folder).with_suffix("")), json.loads(path.read_text())
+
+
+def without_places(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a record does not depend on where and when it was made: settings, code and accounting."""
+    kept = {name: record[name] for name in ("task", "settings", "code", "version")}
+    text = json.dumps(record["summary"])
+    text = re.sub(r'"(root:/)?/[^"]*/', '"', text)  # a job may read over the network
+    return {**kept, "summary": json.loads(text)}
+
+
+def clients(directory: Path, **scripts: str) -> str:
+    """A PATH on which commands are replaced by scripts of shell: "false", for one that fails."""
+    directory.mkdir(exist_ok=True)
+    for name, script in scripts.items():
+        path = directory / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    return os.pathsep.join([str(directory), PATH])

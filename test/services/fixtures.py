@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Optional
@@ -25,6 +26,18 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "nano"
 def example_files() -> dict[str, Path]:
     """The example's input files, by their names on the servers."""
     return {f"/store/{path.parent.name}/{path.name}": path for path in sorted(EXAMPLES.glob("*/*.root"))}
+
+
+@contextmanager
+def _started(service: Any, end: Callable[[], None], files: Optional[Mapping[str, Path]] = None) -> Iterator[None]:
+    """A service with these files, which ends with the block, also if it does not come up."""
+    try:
+        if files:
+            service.seed(files)
+        service.start()
+        yield
+    finally:
+        end()
 
 
 @pytest.fixture
@@ -104,12 +117,8 @@ def compiled_once() -> Iterator[None]:
 def xrootd() -> Iterator[Cluster]:
     """A redirector and two data servers with the example's files; only to read from."""
     cluster = Cluster()
-    try:
-        cluster.seed(example_files())
-        cluster.start()
+    with _started(cluster, cluster.close, example_files()):
         yield cluster
-    finally:
-        cluster.close()
 
 
 @pytest.fixture
@@ -148,33 +157,24 @@ def shifted_skims(tmp_path_factory: pytest.TempPathFactory) -> ShiftedSkims:
 def storage() -> Iterator[Storage]:
     """A server that stands in for a site's storage."""
     server = Storage()
-    try:
-        server.start()
+    with _started(server, server.close):
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="session")
 def condor_pool() -> Iterator[CondorPool]:
     """An HTCondor pool. Remove the jobs that a test leaves."""
     pool = CondorPool()
-    try:
-        pool.start()
+    with _started(pool, pool.stop):
         yield pool
-    finally:
-        pool.stop()
 
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Slurm]:
     """A Slurm cluster. Cancel the jobs that a test leaves."""
     cluster = Slurm()
-    try:
-        cluster.start()
+    with _started(cluster, cluster.stop):
         yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture(scope="module")
@@ -182,11 +182,8 @@ def dask_cluster() -> Iterator[DaskCluster]:
     """A Dask cluster by its address, which uses the processor as long as it is there. One that a test ends has to be started again."""
     pytest.importorskip("distributed")
     cluster = DaskCluster()
-    try:
-        cluster.start()
+    with _started(cluster, cluster.stop):
         yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture(scope="session")
@@ -199,12 +196,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def xrootd_voms(certificates: Certificates) -> Iterator[VomsServer]:
     """A server with the example's files that demands a proxy of cms."""
     server = VomsServer(certificates)
-    try:
-        server.seed(example_files())
-        server.start()
+    with _started(server, server.close, example_files()):
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="session")
@@ -217,9 +210,5 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
 def xrootd_tokens(certificates: Certificates, tokens: Tokens) -> Iterator[TokenServer]:
     """A server with the example's files that demands a token."""
     server = TokenServer(certificates, tokens)
-    try:
-        server.seed(example_files())
-        server.start()
+    with _started(server, server.close, example_files()):
         yield server
-    finally:
-        server.close()

@@ -1,17 +1,8 @@
-"""The likelihood of pyhf, maximised by another method from many starts, and what follows from it: what our fits are compared with.
-
-    PYTHONPATH=test:. python -m services.reference --count 1000
-
-prints each disagreement, and how many of each kind there are.
-"""
+"""The likelihood of pyhf, maximised by another method from many starts, and what follows from it: what our fits are compared with."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,7 +16,7 @@ from scipy.stats import norm
 from threadpoolctl import threadpool_limits
 
 from MLTools.NanoML.config.fit import NEVER
-from services.workspaces import PATHOLOGICAL, Workspace, random_workspace
+from services.workspaces import Workspace
 from statistical_analysis.inference import limit_and_significance
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
@@ -244,39 +235,3 @@ def disagreements(workspace: Workspace) -> Iterator[str]:
         above, below = (peer.cls(value * factor, best, data) for factor in (1 + LIMIT, 1 - LIMIT))
         if not above < 0.05 < below:
             yield f"{name}: {value:.5g}, with CLs of {below:.4g} and {above:.4g} 1 % below and above"
-
-
-def main() -> None:
-    """Compare random and pathological workspaces."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--count", type=int, default=1000)
-    options.add_argument("--first", type=int, default=0)
-    options.add_argument("--pathological", action="store_true")
-    options.add_argument("--only", default="")
-    given = options.parse_args()
-    cases: Mapping[str, Workspace] = PATHOLOGICAL
-    if not given.pathological:
-        cases = {f"random {it}": random_workspace(it) for it in range(given.first, given.first + given.count)}
-    kinds, begin = Counter(), time.time()
-    for number, (name, workspace) in enumerate(cases.items(), 1):
-        if given.only and given.only not in name:
-            continue
-        begin_one = time.time()
-        try:
-            texts = [*disagreements(workspace)]
-        except Exception as problem:  # counted
-            texts = [f"error: {type(problem).__name__} {problem}"]
-        for text in texts:
-            kinds[text.partition(":")[0]] += 1
-            sys.stdout.write(f"{name}: {text}\n")
-        if time.time() - begin_one > 60:
-            sys.stdout.write(f"{name}: took {time.time() - begin_one:.0f} s\n")
-        if number % 20 == 0:
-            sys.stdout.write(f"... {number} after {time.time() - begin:.0f} s: {dict(kinds)}\n")
-            jax.clear_caches()
-        sys.stdout.flush()
-    sys.stdout.write(f"{len(cases)} workspaces: {dict(kinds)}\n")
-
-
-if __name__ == "__main__":
-    main()

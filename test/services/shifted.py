@@ -15,6 +15,7 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo
+from services.rootfiles import record_of
 
 ROOT = Path(__file__).resolve().parents[2]
 INFO = DatasetInfo("WZ", "2018", corrections_file=str(ROOT / "examples" / "corrections" / "2018.yaml"))
@@ -171,3 +172,41 @@ def write_data(path: Path, skim: str) -> None:
         types: dict[str, Any] = {name: values.dtype for name, values in columns.items()}
         tree = file.mktree("Events", {**types, "SelJet": jets.type.content}, counter_name=lambda name: f"n{name}")
         tree.extend({**columns, "SelJet": jets})
+
+
+def rewritten(source: str, path: Path, names: list[str]) -> Path:
+    """A file with some of its branches, and all else."""
+    with RootFile(source) as file:
+        branches = {name: file.branches[name] for name in names}
+        counters = {f"n{branch.collection}" for branch in branches.values() if branch.is_jagged}
+        arrays = file.read([name for name in names if name not in counters])
+        runs = file.other_tree("Runs")
+        with NanoWriter(path, branches, "ZLIB:1") as writer:
+            writer.events.extend(arrays)
+            writer.write_tree("Runs", file.branches_of("Runs"), runs or {})
+            writer.finish(record_of(source).tree())
+    return path
+
+
+def like_others(paths: list[str], path: Path, names: list[str]) -> Path:
+    """What programs that know nothing of records make: rows one after the other, zero where a file lacks a branch."""
+    trees: dict[str, list[Any]] = {"Events": [], "Runs": [], "nanoml": []}
+    types = {}
+    for each in paths:
+        with uproot.open(each) as file:
+            for tree, parts in trees.items():
+                parts.append(file[tree].arrays(library="np"))
+            for name, branch in file["Events"].items():
+                types[name] = branch.interpretation.numpy_dtype.newbyteorder("=")
+    with uproot.recreate(path) as out:
+        for tree, parts in trees.items():
+            wanted = names if tree == "Events" else parts[0].keys()
+            joined = {
+                name: np.concatenate(
+                    [part[name] if name in part else np.zeros(len(part["run"]), types[name]) for part in parts]
+                )
+                for name in wanted
+            }
+            kinds = {name: (values.dtype, values.shape[1:]) for name, values in joined.items()}
+            out.mktree(tree, kinds).extend(joined)
+    return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,13 +20,13 @@ from numpy.typing import NDArray
 from data_processing.convert.convert import convert_files
 from data_processing.convert.validation import validate_file
 from data_processing.merge.merge import MergeJob, merge_files
-from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import ConvertedRegion, DataDrivenPart, HDF5Metadata, read_metadata
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.inspection import inspect_file
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from services.configurations import run_stages
 
 Made = tuple[Path, dict[str, HDF5Metadata]]
 
@@ -113,11 +112,14 @@ def convert(directory: Path, samples: dict[str, list[NDArray[Any]]], text: str =
         for number, rows in enumerate(files):
             write(directory / name / f"{number}.root", rows)
     (directory / "a.yaml").write_text(text)
-    (stage,) = pipeline_stages(load(directory / "a.yaml"), ["convert"])
-    for task in stage.tasks:
-        decode(json.loads(json.dumps(encode(task.work))))()
+    run_stages(directory / "a.yaml", "convert")
     hdf5 = directory / "a" / "hdf5"
     return {path.stem: read_metadata(path) for path in hdf5.glob("*.h5")}
+
+
+def run(directory: Path, *options: str) -> None:
+    done = CliRunner().invoke(nanoml, ["run", str(directory / "a.yaml"), *options])
+    assert done.exit_code == 0, done.exception
 
 
 def read(directory: Path, name: str) -> Any:
@@ -217,8 +219,7 @@ def test_a_changed_weight_is_a_fault(made: Made, tmp_path: Path) -> None:
 def test_parts_are_shuffled_with_the_simulation(made: Made) -> None:
     directory, _ = made
     (directory / "a.yaml").write_text(CONFIG.replace("[x]", "[x], shuffle: 3"))
-    done = CliRunner().invoke(nanoml, ["run", str(directory / "a.yaml"), "--to", "shuffle"])
-    assert done.exit_code == 0, done.exception
+    run(directory, "--to", "shuffle")
     path = directory / "a" / "hdf5" / "all.h5"
     assert not validate_file(path).faults
     rows, fakes = read(directory, "all"), [read(directory, name) for name in PARTS]
@@ -269,8 +270,7 @@ def test_a_weight_of_one_dataset_goes_with_others(tmp_path: Path) -> None:
     start, stop = CONFIG.index("data_driven:"), CONFIG.index("convert:")
     text = CONFIG[:start] + CONFIG[stop:].replace("[x]", "[x], shuffle: 1")
     metadata = convert(tmp_path, some_samples(), text.replace("weight: 2 - x", "class: ZZ, weight: 2 - x"))
-    done = CliRunner().invoke(nanoml, ["run", str(tmp_path / "a.yaml"), "--to", "shuffle"])
-    assert done.exit_code == 0, done.exception
+    run(tmp_path, "--to", "shuffle")
     for name in (*metadata, "all"):
         assert not validate_file(tmp_path / "a" / "hdf5" / f"{name}.h5").faults
     assert (read(tmp_path, "WZ")["correction"] == 1).all()
@@ -303,8 +303,7 @@ def test_simulation_is_subtracted_with_all_weights_of_the_selection(tmp_path: Pa
             write(tmp_path / name / f"{number}.root", rows)
     text = CONFIG.replace("weight: 0.1 + 0.2 * x", "weight: fake_factor")
     (tmp_path / "a.yaml").write_text(text + "skim: {selection: 'weighted.py:Weighted', keep: [x, isTight, nB]}\n")
-    done = CliRunner().invoke(nanoml, ["run", str(tmp_path / "a.yaml"), "--to", "convert"])
-    assert done.exit_code == 0, done.exception
+    run(tmp_path, "--to", "convert")
     every = np.concatenate(some_samples()["WZ"])
     x, generated = every["x"].astype(float), every["genWeight"].astype(float)
     before = generated * (1 + x)
@@ -363,8 +362,7 @@ convert: {{features: [PuppiMET_pt, nElectron], objects: {{Electron: {{fields: [p
 def test_real_data(tmp_path: Path, real_files: dict[str, Path]) -> None:
     files = {"ggh": real_files["nano_v13_mc_ggh"], "egamma": real_files["nano_v13_data_egamma2022E_run359571"]}
     (tmp_path / "a.yaml").write_text(REAL.format(**files))
-    done = CliRunner().invoke(nanoml, ["run", str(tmp_path / "a.yaml"), "--to", "shuffle"])
-    assert done.exit_code == 0, done.exception
+    run(tmp_path, "--to", "shuffle")
     rows, total = read(tmp_path, "all"), 0.0
     for name, sign in (("egamma", 1), ("ggh", -1)):
         with uproot.open(files[name]) as file:

@@ -24,12 +24,12 @@ from MLTools.NanoML.contracts.hdf5 import HDF5Metadata, read_metadata
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaodtools import PostprocModule
-from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo, load_selection
 from processes import nanoml
 from services.nanoaodtools import loop, needs_nanoaodtools
 from services.rootfiles import record_of
+from services.shifted import rewritten
 
 Converted = tuple[np.ndarray, HDF5Metadata]
 
@@ -199,15 +199,11 @@ def test_a_skim_of_a_skim_keeps_the_weights(folder: Path, skims: list[str], conv
 
 
 def test_a_weight_that_was_dropped_is_missed(folder: Path, skims: list[str]) -> None:
-    with uproot.open(skims[0]) as file:
-        arrays = file["Events"].arrays([name for name in file["Events"].keys() if not name.startswith("weight_muon")])
     with RootFile(skims[0]) as file:
-        written = {name: branch for name, branch in file.branches.items() if name in arrays.fields}
-    with NanoWriter(folder / "dropped.root", written, "ZLIB:1") as writer:
-        writer.events.extend({name: arrays[name] for name in written})
-        writer.finish(record_of(skims[0]).tree())
+        names = [name for name in file.branches if not name.startswith("weight_muon")]
+    path = rewritten(skims[0], folder / "dropped.root", names)
     with pytest.raises(NanoMLError, match="have the weight weight_muon_id, but that branch was dropped. Skim again"):
-        convert_files(ConvertJob([str(folder / "dropped.root")], folder / "x.h5", ["MET_pt"], sample=Sample("WZ")))
+        convert_files(ConvertJob([str(path)], folder / "x.h5", ["MET_pt"], sample=Sample("WZ")))
 
 
 def test_an_event_loop_gives_the_same_weights(folder: Path, skims: list[str], sample: Path) -> None:

@@ -23,10 +23,8 @@ from data_processing.merge.merge import MergeJob, merge_files
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
-from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
-from services.rootfiles import record_of
-from services.shifted import SELECTION, SHIFTS, Events, ShiftedSkims, skim
+from services.shifted import SELECTION, SHIFTS, Events, ShiftedSkims, rewritten, skim
 
 FEATURES = ("MET", "nGoodJet", "Good_sumPt", "MET_phi")
 OBJECTS = {"Jet": StoredCollection(("pt", "eta"), None, "-pt", 0.9), "Muon": StoredCollection((), 2)}
@@ -174,14 +172,10 @@ def test_a_damaged_group_is_found(shifted_skims: ShiftedSkims, tmp_path: Path) -
 
 def test_a_skim_that_lost_its_flag_is_refused(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
     with RootFile(shifted_skims.shifted[3]) as file:
-        branches = {name: each for name, each in file.branches.items() if each.is_flat and name != "selected"}
-        branches = {name: each for name, each in branches.items() if name not in ("nJet", "nMuon")}
-        with NanoWriter(tmp_path / "lost.root", branches, "ZLIB:1") as writer:
-            writer.events.extend(file.read(list(branches)))
-            writer.write_tree("Runs", file.branches_of("Runs"), file.other_tree("Runs") or {})
-            writer.finish(record_of(shifted_skims.shifted[3]).tree())
+        names = [name for name in file.branches if name != "selected"]
+    path = rewritten(shifted_skims.shifted[3], tmp_path / "lost.root", names)
     with pytest.raises(NanoMLError, match="events pass under shifts alone, but the branch `selected`, .* was dropped"):
-        convert_files(ConvertJob([str(tmp_path / "lost.root")], tmp_path / "x.h5", ["MET"]))
+        convert_files(ConvertJob([str(path)], tmp_path / "x.h5", ["MET"]))
 
 
 def test_all_columns_are_the_nominal_ones(shifted_skims: ShiftedSkims) -> None:

@@ -140,12 +140,6 @@ def test_jets_are_counted_one_after_the_other(
         assert np.allclose(each.passed, passed)
 
 
-def test_counts_of_files_are_added_up() -> None:
-    one, other = (Counts("medium", 5, 3, [[value]], [[value**2]], [[value / 2]]) for value in (2.0, 4.0))
-    light = Counts("medium", 0, 1, [[1.0]], [[1.0]], [[0.0]])
-    assert added([one, light, other]) == [Counts("medium", 5, 6, [[6.0]], [[20.0]], [[3.0]]), light]
-
-
 def test_datasets_count_by_their_effective_jets() -> None:
     # 100 jets of weight 1, of which half pass, and 100 of weight 20,000, of which all pass
     small, large = (

@@ -29,7 +29,6 @@ from data_processing.histograms.templates import (
     make_templates,
 )
 from MLTools.NanoML import __version__
-from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
 from MLTools.NanoML.contracts.templates import (
@@ -44,6 +43,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import fold_of, part_of
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from services.configurations import run_stages
 from services.rootfiles import branches_of
 from services.shifted import ShiftedSkims, write_data
 
@@ -80,9 +80,7 @@ def filled(
     model = linear_model(["MET_phi"], targets=("a", "b", "c"))
     files = ", ".join(shifted_skims.shifted[:4])
     (directory / "a.yaml").write_text(ANALYSIS.replace("FILES", files).replace("MODEL", str(model)))
-    for stage in pipeline_stages(load(directory / "a.yaml"), ("normalise", "score", "fill", "histogram")):
-        for task in stage.tasks:
-            decode(json.loads(json.dumps(encode(task.work))))()
+    run_stages(directory / "a.yaml", "normalise", "score", "fill", "histogram")
     return directory
 
 

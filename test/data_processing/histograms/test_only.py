@@ -16,7 +16,7 @@ from MLTools.NanoML.contracts.templates import Origin, Templates
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.terminal import progress
 from MLTools.NanoML.workflow.analysis import Analysis
-from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from services.configurations import run_stages
 from services.points import write
 
 ANALYSIS = """\
@@ -80,9 +80,7 @@ def expected(directory: Path, name: str, prefix: str, is_seen: bool) -> Any:
 
 
 def test_events_of_samples_for_the_fit_count_all_and_nothing_twice(config_file: Path) -> None:
-    for stage in pipeline_stages(load(config_file), ("normalise", "score", "fill", "histogram")):
-        for task in stage.tasks:
-            task.work()
+    run_stages(config_file, "normalise", "score", "fill", "histogram")
     directory = config_file.parent
     templates = Templates.read(directory / "a/histograms/histograms.h5")
     assert templates.classes == ("signal", "WZ", "fakes", "flips")

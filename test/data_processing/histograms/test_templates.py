@@ -19,7 +19,6 @@ from data_processing.convert.expressions import Expression
 from data_processing.histograms.fill import Axis, Plan, places_in
 from data_processing.histograms.stage import fill_stage, histogram_stage
 from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, make_templates, merged_bins
-from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
 from MLTools.NanoML.contracts.templates import (
@@ -35,6 +34,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
+from services.configurations import run_stages
 from services.rootfiles import branches_of
 from services.shifted import ShiftedSkims
 
@@ -162,9 +162,7 @@ def test_a_histogram_for_each_mass(
     for number in (0, 1, 3):
         text = text.replace(f"FILE{number}", str(shifted_skims.shifted[number]))
     (tmp_path / "a.yaml").write_text(text)
-    for stage in pipeline_stages(load(tmp_path / "a.yaml"), ("normalise", "score", "fill", "histogram")):
-        for task in stage.tasks:
-            decode(json.loads(json.dumps(encode(task.work))))()
+    run_stages(tmp_path / "a.yaml", "normalise", "score", "fill", "histogram")
     templates = Templates.read(tmp_path / "a/histograms/histograms.h5")
     assert [(it.name, it.hypothesis) for it in templates.histograms] == [
         ("score_mass1", "mass = 1"),

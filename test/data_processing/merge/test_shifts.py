@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import awkward as ak
-import numpy as np
 import pytest
-import uproot
 
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.merge.merge import MergeJob, merge_files
@@ -18,10 +15,9 @@ from data_processing.skim.skim import skim_file
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
 from MLTools.NanoML.nanoaod.accounting import Accounting
-from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.rootfiles import lists_of, record_of
-from services.shifted import INFO, SHIFTS, ShiftedSkims
+from services.shifted import INFO, SHIFTS, ShiftedSkims, like_others, rewritten
 
 
 @pytest.fixture(scope="module")
@@ -80,44 +76,6 @@ def test_other_shifts_are_another_selection(shifted_skims: ShiftedSkims, tmp_pat
     skim_file(job)
     with pytest.raises(NanoMLError, match="was selected under the shifts jerUp, jerDown, but .* jesUp, jesDown, jerUp"):
         merge_files(MergeJob([shifted_skims.shifted[1], str(job.output)], tmp_path / "out.root"))
-
-
-def rewritten(source: str, path: Path, names: list[str]) -> Path:
-    """A file with some of its branches, and all else."""
-    with RootFile(source) as file:
-        branches = {name: file.branches[name] for name in names}
-        counters = {f"n{branch.collection}" for branch in branches.values() if branch.is_jagged}
-        arrays = file.read([name for name in names if name not in counters])
-        runs = file.other_tree("Runs")
-        with NanoWriter(path, branches, "ZLIB:1") as writer:
-            writer.events.extend(arrays)
-            writer.write_tree("Runs", file.branches_of("Runs"), runs or {})
-            writer.finish(record_of(source).tree())
-    return path
-
-
-def like_others(paths: list[str], path: Path, names: list[str]) -> Path:
-    """What programs that know nothing of records make: rows one after the other, zero where a file lacks a branch."""
-    trees: dict[str, list[Any]] = {"Events": [], "Runs": [], "nanoml": []}
-    types = {}
-    for each in paths:
-        with uproot.open(each) as file:
-            for tree, parts in trees.items():
-                parts.append(file[tree].arrays(library="np"))
-            for name, branch in file["Events"].items():
-                types[name] = branch.interpretation.numpy_dtype.newbyteorder("=")
-    with uproot.recreate(path) as out:
-        for tree, parts in trees.items():
-            wanted = names if tree == "Events" else parts[0].keys()
-            joined = {
-                name: np.concatenate(
-                    [part[name] if name in part else np.zeros(len(part["run"]), types[name]) for part in parts]
-                )
-                for name in wanted
-            }
-            kinds = {name: (values.dtype, values.shape[1:]) for name, values in joined.items()}
-            out.mktree(tree, kinds).extend(joined)
-    return path
 
 
 NUMBERS = ["run", "luminosityBlock", "event", "genWeight", "selected", "MET", "nGoodJet"]

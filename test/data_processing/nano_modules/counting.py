@@ -13,7 +13,6 @@ class Counting(Module):
     def beginFile(self, inputFile, outputFile, inputTree, wrappedOutputTree):
         self.out = wrappedOutputTree
         self.last = 0
-        self.events = inputTree.GetEntries()
         for kind in "BbIiLlFDO":
             self.out.branch(f"type_{'un' if kind.islower() else ''}signed{kind.upper()}", kind)
         self.out.branch("seen", "I")
@@ -21,9 +20,7 @@ class Counting(Module):
         self.out.branch("lastHighMET", "F")
         self.out.branch("triple", "F", n=3)
         self.out.branch("Good_pt", "F", lenVar="nGood")
-        self.out.branch("Good_eta", "F", lenVar="nGood")
         self.out.branch("never", "D")
-        self.out.branch("rest", "F")
 
     def analyze(self, event):
         self.seen += 1
@@ -40,6 +37,4 @@ class Counting(Module):
         if event._entry % 3 == 0:
             good = [number for number in range(event.nJet) if event.Jet_pt[number] > 40]
             self.out.fillBranch("Good_pt", [event.Jet_pt[number] for number in good])
-            self.out.fillBranch("Good_eta", [event.Jet_eta[number] for number in good])
-        self.out.fillBranch("rest", event.nJet + self.seen / self.events)
         return event.event % 5 != 0

@@ -10,8 +10,6 @@ from PhysicsTools.NanoAODTools.postprocessing.framework.eventloop import Module
 class LeptonPairs(Module):
     def beginFile(self, inputFile, outputFile, inputTree, wrappedOutputTree):
         self.out = wrappedOutputTree
-        self.out.branch("Pair_mass", "F", lenVar="nPair")
-        self.out.branch("Pair_charge", "B", lenVar="nPair")
         self.out.branch("meff", "F")
         self.out.branch("hardestPt", "F")
 
@@ -19,9 +17,6 @@ class LeptonPairs(Module):
         leptons = Collection(event, "Lepton")
         if len(leptons) != event.nLepton or event.nLepton < 1:
             return False
-        pairs = [(one, two) for one in leptons for two in leptons if one._index < two._index]
-        self.out.fillBranch("Pair_mass", [(one.p4() + two.p4()).M() for one, two in pairs])
-        self.out.fillBranch("Pair_charge", [-(one.pdgId > 0) - (two.pdgId > 0) for one, two in pairs])
         self.out.fillBranch("meff", event.HT + sum(lepton.pt for lepton in leptons))
         self.out.fillBranch("hardestPt", event.hardest.pt)
         return event.nLepton >= 2 or event.MHT_pt > 30

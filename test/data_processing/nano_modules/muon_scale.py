@@ -17,9 +17,7 @@ class MuonScale(Module):
         self.out.branch("Muon_corrPt", "F", lenVar="nMuon", title="scaled pt")
         self.out.branch("Muon_rank", "I", lenVar="nMuon")
         self.out.branch("Muon_central", "O", lenVar="nMuon")
-        self.out.branch("Muon_sector", "b", lenVar="nMuon")
         self.out.branch("Muon_dxy", "F", lenVar="nMuon")
-        self.out.branch("leadingPt", "F")
 
     def analyze(self, event):
         muons = Collection(event, "Muon")
@@ -28,9 +26,7 @@ class MuonScale(Module):
         self.out.fillBranch("Muon_corrPt", corrected)
         self.out.fillBranch("Muon_rank", [order.index(number) for number in range(len(muons))])
         self.out.fillBranch("Muon_central", [abs(muon.eta) < 1.2 for muon in muons])
-        self.out.fillBranch("Muon_sector", tuple(int((muon.phi + 4) * 2) for muon in muons))
         self.out.fillBranch("Muon_dxy", [abs(dxy) for dxy in event.Muon_dxy])
-        self.out.fillBranch("leadingPt", max(corrected, default=0.0))
         return True
 
 

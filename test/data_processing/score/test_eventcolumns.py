@@ -23,7 +23,6 @@ from data_processing.convert.reading import Sample
 from data_processing.score.eventcolumns import Normalisation, NormaliseJob, copies_of, normalise
 from data_processing.score.score import ScoreJob, score_file
 from MLTools.NanoML.atomic import write_json
-from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import NanoMLError
@@ -33,6 +32,7 @@ from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from services.arrays import same
+from services.configurations import run_stages
 from services.rootfiles import branches_of, record_of
 from services.shifted import SHIFTS, ShiftedSkims, write_data
 
@@ -59,13 +59,6 @@ def joined(paths: list[Path]) -> dict[str, Any]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def run(path: Path, *names: str) -> None:
-    """The stages of a configuration, as jobs do them."""
-    for stage in pipeline_stages(load(path), names):
-        for task in stage.tasks:
-            decode(json.loads(json.dumps(encode(task.work))))()
-
-
 def rows_of(directory: Path, name: str) -> Any:
     with h5py.File(directory / "a" / "hdf5" / f"{name}.h5") as file:
         return file["events"][:]
@@ -84,7 +77,7 @@ def scored(shifted_skims: ShiftedSkims, model: Path, tmp_path_factory: pytest.Te
     (directory / "other.root").write_bytes(Path(shifted_skims.shifted[4]).read_bytes())
     files = ", ".join(shifted_skims.shifted[:4])
     (directory / "a.yaml").write_text(SHIFTED.replace("FILES", files).replace("MODEL", str(model)))
-    run(directory / "a.yaml", "convert", "normalise", "score")
+    run_stages(directory / "a.yaml", "convert", "normalise", "score")
     return directory
 
 
@@ -313,7 +306,7 @@ def estimated(linear_model: Callable[..., Path], tmp_path_factory: pytest.TempPa
     write(directory / "Muon" / "0.root", 0, [*range(100, 55, -1)], data)
     write(directory / "Muon" / "1.root", 0, [*range(110, 171)], data)
     (directory / "a.yaml").write_text(DATA_DRIVEN.replace("MODEL", str(linear_model(["x"]))))
-    run(directory / "a.yaml", "convert", "normalise", "score")
+    run_stages(directory / "a.yaml", "convert", "normalise", "score")
     return directory
 
 

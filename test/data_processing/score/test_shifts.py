@@ -11,7 +11,6 @@ import awkward as ak
 import h5py
 import numpy as np
 import pytest
-import uproot
 
 from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.merge.merge import MergeJob, merge_files
@@ -26,7 +25,7 @@ from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.workflow.runner import plan, run
 from services.rootfiles import lists_of, record_of
-from services.shifted import SHIFTS, ShiftedSkims
+from services.shifted import SHIFTS, ShiftedSkims, like_others
 
 LinearModel = Callable[..., Path]
 
@@ -141,16 +140,9 @@ def test_a_model_of_objects(shifted_skims: ShiftedSkims, linear_model: LinearMod
 
 
 def test_a_skim_that_others_merged_is_not_scored(shifted_skims: ShiftedSkims, model: Path, tmp_path: Path) -> None:
-    path = tmp_path / "hadd.root"
-    with uproot.recreate(path) as out:
-        for tree in ("Events", "nanoml"):
-            parts = []
-            for source in (shifted_skims.shifted[2], shifted_skims.shifted[0]):
-                with uproot.open(source) as file:
-                    names = ["run", "luminosityBlock", "event", "Good_sumPt", "nGoodJet", "Muon_sumPt", "MET_phi"]
-                    parts.append(file[tree].arrays(names if tree == "Events" else None, library="np"))
-            joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            out.mktree(tree, {name: (each.dtype, each.shape[1:]) for name, each in joined.items()}).extend(joined)
+    names = ["run", "luminosityBlock", "event", "Good_sumPt", "nGoodJet", "Muon_sumPt", "MET_phi"]
+    empty, full = shifted_skims.shifted[2], shifted_skims.shifted[0]
+    path = like_others([empty, full], tmp_path / "hadd.root", names)
     with pytest.raises(NanoMLError, match="hadd.root: has lost columns with values under shifts"):
         score_file(ScoreJob(str(path), tmp_path / "s.root", [model]))
     assert not (tmp_path / "s.root").exists()

@@ -38,11 +38,6 @@ class Third:
         return event.event % 3 == 0
     def endFile(self, *_): pass
     def endJob(self): open("NOTE", "w").write("end")
-
-class WithoutAnalyze:
-    pass
-
-fails = lambda: Third(1)
 """
 
 

@@ -56,22 +56,6 @@ class Wrong(Even):
     def select(self, events, cutflow):
         raise ValueError("why?")
 """
-MISTAKE = """
-class Mistake:
-    def beginJob(self):
-        pass
-
-    endJob = beginJob
-
-    def beginFile(self, *_):
-        pass
-
-    endFile = beginFile
-
-    def analyze(self, event):
-        print("looking at", event.event)
-        return {}["nothing"]
-"""
 
 
 @pytest.fixture
@@ -82,7 +66,6 @@ def source(sample: Path) -> Path:
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     (tmp_path / "selections.py").write_text(SELECTIONS)
-    (tmp_path / "mistake.py").write_text(MISTAKE)
     (tmp_path / "rules.txt").write_text("drop *  # all\nkeepmatch Jet_(pt|eta)\nkeep PV_*\ndrop PV_z\n")
     return tmp_path
 
@@ -417,7 +400,6 @@ def test_a_skim_of_a_skim_has_one_record(source: Path, tmp_path: Path) -> None:
         ({"keep": ("MTE_pt",)}, NanoMLError, 'has no branch MTE_pt. Did you mean "MET_pt"'),
         ({"cut": "1", "compression": "ZSTD:5"}, ConfigError, 'compression "ZSTD:5": this nanoAOD-tools does not'),
         ({"selection": "selections.py:Wrong"}, NanoMLError, r"selections\.py:\d+: .*why\?"),
-        ({"modules": ("mistake.py:Mistake",)}, NanoMLError, r"^\S*mistake\.py:\d+: KeyError: 'nothing'$"),
     ],
 )
 def test_errors(source: Path, base: Path, job: dict[str, Any], kind: type[NanoMLError], message: str) -> None:
