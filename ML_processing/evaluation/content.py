@@ -105,6 +105,10 @@ class Part:
     """The trainings that it is about, "classification" or "regression"; empty if both."""
     place: ClassVar[str]
     """Where it is in metrics.json: in "plots", "first" or "last" beside that, or nowhere, if it is empty."""
+    after: ClassVar[str]
+    """The section behind which it is on the page; empty for the first."""
+    asked_after: ClassVar[str]
+    """The section behind whose answers its own are in the verdict."""
     caption: ClassVar[Caption] = Caption("", "")
     """The caption of its figure, if it has one."""
     unmeasured: ClassVar[tuple[str, str]] = ("", "")
@@ -149,11 +153,13 @@ class Part:
 _KINDS: list[type[Part]] = []
 
 
-def section(name: str, only: str = "", place: str = "plots") -> Callable[[type[P]], type[P]]:
+def section(
+    name: str, only: str = "", place: str = "plots", after: str = "data", asked_after: str = "data"
+) -> Callable[[type[P]], type[P]]:
     """Register a class as a section of the report, with its name, and what else `Part` says."""
 
     def register(kind: type[P]) -> type[P]:
-        kind.name, kind.only, kind.place = name, only, place
+        kind.name, kind.only, kind.place, kind.after, kind.asked_after = name, only, place, after, asked_after
         kind.draw = in_style(kind.draw)  # type: ignore[method-assign]
         _KINDS.append(kind)
         return kind
@@ -166,6 +172,17 @@ def all_sections() -> list[type[Part]]:
     for module in MODULES:
         importlib.import_module(module)
     return [*_KINDS]
+
+
+def in_order(kinds: Iterable[type[Part]], place: str) -> list[type[Part]]:
+    """These sections, each behind the one that it names as `place`; those last that name one which is not there."""
+    every = all_sections()
+
+    def behind(name: str) -> list[type[Part]]:
+        row = [kind for kind in every if getattr(kind, place) == name]
+        return row + [kind for each in dict.fromkeys(kind.name for kind in row) for kind in behind(each)]
+
+    return [kind for kind in dict.fromkeys([*behind(""), *every]) if kind in kinds]
 
 
 def finding(significant: bool, relevant: bool, chance: str, tolerance: str) -> str:

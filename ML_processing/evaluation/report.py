@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
 
-from ML_processing.evaluation.content import Evaluation, Part, all_sections
+from ML_processing.evaluation.content import Evaluation, Part, all_sections, in_order
 from ML_processing.evaluation.data_comparison import is_data
 from ML_processing.evaluation.measurement import Measurement
 from ML_processing.evaluation.sections.classification import Classification, separated
@@ -32,35 +32,6 @@ from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Document, Style
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.progress import say
 
-ORDER = (
-    "faults", "loss", "gain", "features", "classification", "regression", "scores", "probabilities", "discriminants", "predictions",
-    "residuals", "roc", "importance", "significance", "efficiency", "sculpting", "calibration", "confusion", "correlations",
-    "variations", "eras", "repeats", "drift", "separation", "regions", "data",
-)  # fmt: skip
-"""The sections of the page, in the order in which one should look; others come last."""
-_ASKED = (
-    "separation",
-    "gain",
-    "classification",
-    "regression",
-    "faults",
-    "importance",
-    "calibration",
-    "sculpting",
-    "variations",
-    "drift",
-    "eras",
-    "repeats",
-    "data",
-)
-"""The sections with answers, in their order."""
-_SHOWN_AT = {
-    "Better than a BDT?": "roc",
-    "Overtrained?": "scores",
-    "Separated?": "roc",
-    "Better by training on the result?": "loss",
-}
-"""The sections that show what is asked for, where these are not those that answer."""
 _FEW = 100  # effective events of a class
 
 
@@ -119,7 +90,7 @@ def evaluate(
         )
     again = repeated(training, files, run, repeats)
     compare = [file for file in compare if file not in of_data]
-    kinds = sorted(all_sections(), key=lambda kind: ORDER.index(kind.name) if kind.name in ORDER else len(ORDER))
+    kinds = in_order(all_sections(), "after")
     code = code_behind(training.description.config.model, "ML_processing.evaluation.scored")
     with one_thread(), kept_outputs(make_directory(directory) / OUTPUTS, code) as kept:
         training, *others = (replace(each, kept=kept) for each in (training, *(it.training for it in again)))
@@ -172,9 +143,10 @@ def _draw(found: Evaluation, style: Style, directory: Path, only: Sequence[str])
 
 def verdict(found: Evaluation) -> list[Answer]:
     """Answers to what one wants to know about a training: none is good with too few effective events."""
-    kinds = sorted(found.sections, key=lambda it: _ASKED.index(it.name) if it.name in _ASKED else len(_ASKED))
-    shown = {kind.name for kind, it in found.sections.items() if it is not None and kind.caption.title}
-    answers = [_linked(answer, kind.name, shown) for kind in kinds for answer in _answers(kind, found)]
+    kinds, missing = in_order(found.sections, "asked_after"), {f"#{kind.name}" for kind in found.sections}
+    missing -= {f"#{kind.name}" for kind, it in found.sections.items() if it is not None and kind.caption.title}
+    linked = [replace(it, link=it.link or f"#{kind.name}") for kind in kinds for it in _answers(kind, found)]
+    answers = [replace(it, link="#numbers") if it.link in missing else it for it in linked]
     return [*(_with_enough_events(it, found.too_few) for it in answers), _sound(found)]
 
 
@@ -190,12 +162,6 @@ def _digest(found: Evaluation, first: Answer) -> Digest:
     measured = found.of(Classification)
     area = (number(measured.auc.network), "AUC of the networks") if measured else ("", "")
     return Digest(*area, first.text)
-
-
-def _linked(answer: Answer, name: str, shown: Collection[str]) -> Answer:
-    """With a link to a section that is `shown`: the one that answers, if the answer itself names none."""
-    place = _SHOWN_AT.get(answer.question, name)
-    return answer if answer.link else replace(answer, link=f"#{place if place in shown else 'numbers'}")
 
 
 def _with_enough_events(answer: Answer, too_few: str) -> Answer:

@@ -27,7 +27,7 @@ class ClassCalibration:
     curve: Reliability = field(metadata=MERGED)
 
 
-@section("calibration", only="classification")
+@section("calibration", only="classification", after="sculpting", asked_after="importance")
 @dataclass(frozen=True)
 class Calibration(Part):
     """Calibration of every class probability, and of every discriminant in its shares."""

@@ -72,7 +72,7 @@ class Overtraining:
     kolmogorov_smirnov: dict[str, ClassTests]  # by class
 
 
-@section("classification", only="classification", place="first")
+@section("classification", only="classification", place="first", after="features", asked_after="gain")
 @dataclass(frozen=True)
 class Classification(Part):
     """How well networks classify."""
@@ -146,11 +146,11 @@ class Classification(Part):
         """Whether the networks separate the classes, whether better than a BDT, and whether they are overtrained."""
         if self.auc.network.value is None:
             text = "No AUC is defined: the weights of the signal or of the background have no positive sum."
-            yield Answer("Separated?", "bad", text)
+            yield Answer("Separated?", "bad", text, "#roc")
             return
         if self.baseline:
             yield _comparison(self.auc, page)
-        yield _overtraining(self.overtraining, self.auc.network.error)
+        yield replace(_overtraining(self.overtraining, self.auc.network.error), link="#scores")
 
 
 def separated(page: Evaluation) -> Classification | None:
@@ -226,7 +226,7 @@ def _comparison(found: Areas, page: Evaluation) -> Answer:
     remark = finding(significant, relevant, "2 standard errors", f"{_MATTERS}")
     sentence = f"AUC of the network {number(found.network)}, of a BDT {number(found.baseline)}."
     sentence += f" The difference, {'+' * (difference > 0)}{number(found.difference)}, is {remark}. {text}"
-    return Answer("Better than a BDT?", state, sentence)
+    return Answer("Better than a BDT?", state, sentence, "#roc")
 
 
 def _overtraining(checked: Overtraining, error: float | None) -> Answer:

@@ -49,7 +49,7 @@ class FeatureEfficiency:
     classes: list[ClassHistogram]
 
 
-@section("efficiency", only="classification")
+@section("efficiency", only="classification", after="significance")
 @dataclass(frozen=True)
 class Efficiency(Part):
     """Efficiency of a cut for each class in bins of the most important of some `columns`."""
@@ -155,7 +155,7 @@ class SculptedMass:
     after: list[ShapeAfterCut]
 
 
-@section("sculpting", only="classification")
+@section("sculpting", only="classification", after="efficiency", asked_after="calibration")
 @dataclass(frozen=True)
 class SculptedMasses(Part):
     """Shapes of masses for each background, before and after cuts: of those that change most if there are more `masses`."""

@@ -152,7 +152,7 @@ class DataComparison:
         return where + _events(self) + _shapes(self) + _told(self.classifier)
 
 
-@section("data", place="last")
+@section("data", place="last", after="regions", asked_after="repeats")
 @dataclass(frozen=True)
 class Data(Part):
     """The comparison in each of the regions that are named for it."""

@@ -57,7 +57,7 @@ class FeatureDrift:
         return cls(name, title, kolmogorov(*samples), missing, edges, *shapes, shift)
 
 
-@section("drift")
+@section("drift", after="repeats", asked_after="variations")
 @dataclass(frozen=True)
 class Drift(Part):
     """The features in the events of the training and in others, the most different one first."""

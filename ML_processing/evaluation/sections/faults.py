@@ -59,7 +59,7 @@ class Default:
         return f"{start} of {high} and {self.shares[low]:.0%} of {low}" + (", far from all else" if self.far else "")
 
 
-@section("faults", place="last")
+@section("faults", place="last", after="", asked_after="regression")
 @dataclass(frozen=True)
 class Faults(Part):
     """Faults of events, whatever is trained on them."""

@@ -48,7 +48,7 @@ class InputImportance:
     attribution: float | None
 
 
-@section("importance")
+@section("importance", after="roc", asked_after="faults")
 @dataclass(frozen=True)
 class Importance(Part):
     """How important each input is."""

@@ -43,7 +43,7 @@ class InputShape:
     classes: list[ClassHistogram]
 
 
-@section("features")
+@section("features", after="gain")
 @dataclass(frozen=True)
 class Distributions(Part):
     """Shape of the inputs, the most important ones if there are more `inputs`."""
@@ -99,7 +99,7 @@ class Distributions(Part):
         return html_table(["missing values", *page.classes], rows) + f"<p>{text}</p>"
 
 
-@section("discriminants", only="classification")
+@section("discriminants", only="classification", after="probabilities")
 class Discriminants(Distributions):
     """Shape of each discriminant for every class."""
 
@@ -153,7 +153,7 @@ class ClassMatrix:
     matrix: Floats
 
 
-@section("correlations")
+@section("correlations", after="confusion")
 @dataclass(frozen=True)
 class Correlations(Part):
     """Linear correlation coefficients of the most important of some `features`, and of the output as the last column."""

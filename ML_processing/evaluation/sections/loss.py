@@ -17,7 +17,7 @@ from MLTools.NanoML.report.section import Caption, Style
 from MLTools.NanoML.schema.plain import build
 
 
-@section("loss", place="")
+@section("loss", place="", after="faults")
 @dataclass(frozen=True)
 class Losses(Part):
     """All epochs of each network, which are rounds if it `is_boosted`; they are in the directory of the training."""
@@ -49,7 +49,7 @@ class Losses(Part):
         return losses(style, self.histories, self.is_boosted)
 
 
-@section("gain", only="classification", place="last")
+@section("gain", only="classification", place="last", after="loss", asked_after="separation")
 @dataclass(frozen=True)
 class ResultGain(Part):
     """The expected uncertainty by the fit before and after, with the weights that the events had in the training."""
@@ -71,4 +71,4 @@ class ResultGain(Part):
         if not gain.is_kept:
             text += " Remove train.objective: it costs time and changes nothing."
         state = "good" if gain.is_kept and not few else "look"
-        return Answer("Better by training on the result?", state, text[0].upper() + text[1:])
+        return Answer("Better by training on the result?", state, text[0].upper() + text[1:], "#loss")

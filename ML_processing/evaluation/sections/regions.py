@@ -78,7 +78,7 @@ class RegionResult:
         return text + table(head, rows) + _largest(varied) + table(ACCURACY, accuracy)
 
 
-@section("regions", place="last")
+@section("regions", place="last", after="separation")
 @dataclass(frozen=True)
 class Regions(Part):
     """The results in each region, also in those that the networks were not trained on."""

@@ -54,7 +54,7 @@ class Accuracy:
     gain_in_rmse: Measured
 
 
-@section("regression", only="regression", place="first")
+@section("regression", only="regression", place="first", after="classification", asked_after="classification")
 @dataclass(frozen=True)
 class Regression(Part):
     """How well networks estimate their targets."""
@@ -164,7 +164,7 @@ class Prediction:
     probability: float | None  # of the Kolmogorov-Smirnov test that events of the training are like the others
 
 
-@section("predictions", only="regression")
+@section("predictions", only="regression", after="discriminants")
 @dataclass(frozen=True)
 class Predictions(Part):
     """Predicted and true values of each target."""
@@ -228,7 +228,7 @@ class Predictions(Part):
         return figure
 
 
-@section("residuals", only="regression", place="")
+@section("residuals", only="regression", place="", after="predictions")
 @dataclass(frozen=True)
 class ResidualShapes(Part):
     """The same, as distributions of the residuals, and their bias and resolution against the truth."""

@@ -32,7 +32,7 @@ class Curve:
     against: str | None = None  # the only class that it is against
 
 
-@section("roc", only="classification")
+@section("roc", only="classification", after="residuals")
 @dataclass(frozen=True)
 class RocCurves(Part):
     """ROC curves of the networks, that of the BDT, if there is one, as the last, and a band around the first."""
@@ -123,7 +123,7 @@ class Unseparated:
     auc: list[Measured]
 
 
-@section("separation", only="classification", place="last")
+@section("separation", only="classification", place="last", after="drift", asked_after="")
 @dataclass(frozen=True)
 class Separation(Part):
     """The pairs of classes that neither networks nor BDT tell apart."""
@@ -150,6 +150,6 @@ class Separation(Part):
             if all((each.value or 0) + 2 * (each.error or 0) < _NOTHING for each in it.auc):
                 advice = "Is each the process that it is named after? If so, give inputs in which they differ, or make them one class."
                 text += f"nothing separates them, so longer training will not. {advice}"
-                yield Answer("Separated?", "bad" if it.has_signal else "look", text)
+                yield Answer("Separated?", "bad" if it.has_signal else "look", text, "#roc")
             elif it.has_signal:
-                yield Answer("Separated?", "open", f"{text}more events are needed to tell.")
+                yield Answer("Separated?", "open", f"{text}more events are needed to tell.", "#roc")

@@ -32,7 +32,7 @@ class ClassScores:
     probability: float | None
 
 
-@section("scores", only="classification")
+@section("scores", only="classification", after="regression")
 @dataclass(frozen=True)
 class Scores(Part):
     """Scores by class, of events that the networks were trained on and of others."""
@@ -100,7 +100,7 @@ class Scores(Part):
         return figure
 
 
-@section("probabilities", only="classification")
+@section("probabilities", only="classification", after="scores")
 @dataclass(frozen=True)
 class Probabilities(Part):
     """Probability of every class by class."""
@@ -150,7 +150,7 @@ class Probabilities(Part):
         return figure
 
 
-@section("confusion", only="classification")
+@section("confusion", only="classification", after="calibration")
 @dataclass(frozen=True)
 class Confusion(Part):
     """Sums of weights and numbers of events by true class (row) and most probable class (column)."""

@@ -54,7 +54,7 @@ class CrossFit:
     halves: list[ChosenCut]
 
 
-@section("significance", only="classification")
+@section("significance", only="classification", after="importance")
 @dataclass(frozen=True)
 class Significance(Part):
     """Expected significance against the cut on the score."""

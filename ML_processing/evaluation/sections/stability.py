@@ -44,7 +44,7 @@ class EraResult:
     events: int  # with a score
 
 
-@section("eras")
+@section("eras", after="variations", asked_after="drift")
 @dataclass(frozen=True)
 class Eras(Part):
     """Yields and separation in each era."""
@@ -181,7 +181,7 @@ class Repeat:
     result: float | None = None  # the expected uncertainty of the signal strength, if it was trained on that
 
 
-@section("repeats")
+@section("repeats", after="eras", asked_after="eras")
 @dataclass(frozen=True)
 class Repeats(Part):
     """How much the result depends on the seed and on the number of events; the training itself is the first or last."""

@@ -89,7 +89,7 @@ class WeightMean:
     mean: float
 
 
-@section("variations", place="last")
+@section("variations", place="last", after="correlations", asked_after="sculpting")
 @dataclass(frozen=True)
 class Variations(Part):
     """Changes under all variations of weights, the largest first."""
@@ -156,7 +156,7 @@ class VariedShape:
     sources: list[VariedRatio]
 
 
-@section("variations")
+@section("variations", after="correlations", asked_after="sculpting")
 @dataclass(frozen=True)
 class VariedDiscriminant(Part):
     """The discriminant by class under the largest variations."""
