@@ -270,7 +270,7 @@ def changes(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Flo
     It is moved up and down, by its postfit and then by its prefit uncertainty. The statistical uncertainty of a bin is small, and there are
     many: these are not fitted, but follow from the covariance matrix.
     """
-    found = {}
+    found, near = {}, likelihood.near(covariance)
     for number in np.flatnonzero(~likelihood.is_fixed & [kind != FREE for kind in likelihood.kinds]):
         postfit, prefit = float(np.sqrt(covariance[number, number])), float(likelihood.widths[number])
         slopes = covariance[:, number] / covariance[number, number]
@@ -278,7 +278,7 @@ def changes(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Flo
         for shift in (postfit, -postfit, prefit, -prefit):
             if likelihood.kinds[number] == CONSTRAINED:
                 fixed = {int(number): float(best.at[number] + shift)}
-                moved.append(maximum(likelihood, data, fixed, best.at + slopes * shift).at - best.at)
+                moved.append(maximum(near, data, fixed, best.at + slopes * shift).at - best.at)
             else:
                 moved.append(slopes * shift)
         found[likelihood.names[number]] = np.array(moved)

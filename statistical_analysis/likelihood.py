@@ -34,7 +34,6 @@ PLACES, ASIDE = (-1.0, 1.0, -2.0, 2.0, -0.5, 0.5), (-0.03, 0.03)
 """Where constrained parameters are tried, and how far aside, in sigma."""
 _TURNS = 0.7  # sigma: what is interpolated turns no farther from the value before the fit
 _SAME_SIDE = 0.1  # standard deviations of the data
-_BENT = -0.2, 0.4  # of twice the logarithm: less than half of what makes a second maximum possible
 
 
 class Likelihood:
@@ -227,17 +226,16 @@ class Likelihood:
         return self.start + np.where(at > self.start, -reach, reach) * np.abs(random.normal(1.0, 0.3, at.shape))
 
     def moves(self, mask: NDArray[np.bool_], is_examined: bool) -> tuple[NDArray[np.int64], Floats, Floats]:
-        """How constrained parameters are moved alone: their positions, and new values, less which part of the old ones; of shape (moves,).
+        """How constrained parameters are moved alone: their positions, and new values, less which part of the old ones.
 
-        They are those whose up and down are on the same side, or all of them if a maximum is examined.
+        They are those whose up and down are on the same side, or all of them if a maximum is examined. The values have the shape (moves,
+        parameters), the parts (moves, 1). The last two moves are to where the effect turns, and as far beyond it; not a number: nowhere.
         """
-        width, is_moved = self.widths, self.tested if is_examined else ~np.isnan(self._turns[0])
-        places = np.flatnonzero(is_moved & ~mask).tolist()
-        moves = [(it, self.start[it] + sigma * width[it], 0.0) for it in places for sigma in PLACES]
-        moves += [(it, sigma * width[it], 1.0) for it in places for sigma in ASIDE]
-        moves += [(it, k * turn, 1.0 - k) for it, turn in self.turning.items() if not mask[it] for k in (1, 2)]
-        which, new, old = np.array(moves, float).reshape(-1, 3).T
-        return which.astype(int), new, old
+        places = np.flatnonzero((self.tested if is_examined else ~np.isnan(self._turns)) & ~mask)
+        start, width, turn = self.start[places], self.widths[places], self._turns[places]
+        turn = np.where(np.abs(turn - start) < _TURNS * width, turn, np.nan)
+        new = [*(start + np.outer(PLACES, width)), *np.outer(ASIDE, width), turn, 2 * turn]
+        return places, np.array(new), np.repeat([[0.0], [1.0], [0.0], [-1.0]], [len(PLACES), len(ASIDE), 1, 1], axis=0)
 
     def covariance(self, data: Floats, at: Floats) -> Floats:
         """The covariance matrix of the parameters at a maximum, float64 of shape (parameters, parameters); 0 for fixed ones.
@@ -261,7 +259,7 @@ class Likelihood:
         names = listed([self.names[it] for it in flat], _MOST)
         raise NanoMLError(f"The likelihood has no maximum: {names} can have any value{' together' * (len(flat) > 1)}.")
 
-    def twice_nll_at(self, at: Any, data: Any, wall: Any = _WALL) -> Any:
+    def twice_nll_at(self, at: Any, data: Any, wall: Any = _WALL, by_sample: Any = None) -> Any:
         """Twice the negative logarithm of the likelihood at some parameters, as a function that jax can transform.
 
         It has a value everywhere: the term of a bin with less than next to nothing goes on as a parabola, so that a search that looks
@@ -269,7 +267,7 @@ class Likelihood:
         """
         bins = self.model.config.nmaindata
         counts, auxiliary = data[:bins], data[bins : self.counts]
-        by_sample = self._events(at)
+        by_sample = self._events(at) if by_sample is None else by_sample
         events = by_sample.sum(axis=0)
         least = _SMALLEST * counts
         known = jnp.where(events > least, events, jnp.maximum(least, 1e-300))
@@ -294,35 +292,15 @@ class Likelihood:
         """The parameters that are moved alone: with one of a single bin the likelihood has one maximum, if the others are fixed."""
         return np.array([kind == CONSTRAINED for kind in self.kinds]) & ~self.is_fixed
 
-    def is_settled(self, at: Floats, data: Floats) -> NDArray[np.bool_]:
-        """Which parameters lead to no larger likelihood, alone or together, from where its derivatives are zero.
-
-        Twice the negative logarithm is convex in expected events. If parameters are moved by x sigma, it rises by the sum of x^2 for the
-        constraints, and at least by its slopes in expected events times what these differ from lines, which is from -0.6 to 1.9 x^2 of the
-        mean of the changes up and down: these slopes times that mean must not be small. A pull says the same, since slopes balance it.
-        """
-        found = np.full(len(self.names), self.distributions is None)
-        if self.distributions is None and self._turns[1]:
-            numbers, means = zip(*self._turns[1].items(), strict=True)
-            sides, shares = zip(*means, strict=True)
-            pulls = (at - self.start)[[*numbers]] / self.widths[[*numbers]]
-            events = np.maximum(self.finest(at), 1e-9)
-            bends = sides @ (2 - 2 * data[: len(events)] / events)
-            is_small = (bends > _BENT[0]) & (bends < _BENT[1])
-            found[[*numbers]] = is_small & (np.abs(2 * pulls * shares) < -_BENT[0])
-        return found
-
     @cached_property
-    def _turns(self) -> tuple[Floats, dict[int, tuple[Floats, float]]]:
+    def _turns(self) -> Floats:
         """Where the effects of parameters turn, if they are parabolas; float64 of shape (parameters,).
 
-        With it, by position, the means of the changes up and down, and their share in the effect. It is not a number unless up and down
-        change expected events to the same side, by so much that there may be two maxima. With changes of a on the average and of s to the
-        same side, second derivatives are 2 + sum 2 a^2 / n + sum 4 s r / sqrt(n), where r are residuals of about one: they become negative
-        only if the root of the sum of s^2 / n is not small.
+        It is not a number unless up and down change expected events to the same side, by so much that there may be two maxima. With changes
+        of a on the average and of s to the same side, second derivatives are 2 + sum 2 a^2 / n + sum 4 s r / sqrt(n), where r are residuals
+        of about one: they become negative only if the root of the sum of s^2 / n is not small.
         """
         found, begin = np.full(len(self.names), np.nan), self.with_strength(1.0)
-        sides = dict[int, tuple[Floats, float]]()
         events = self.finest(begin)
         weights = 1 / np.maximum(events, 1e-9)
         for number in np.flatnonzero(self.tested):
@@ -330,16 +308,8 @@ class Likelihood:
             up, down = (self.finest(begin + sign * step) for sign in (1, -1))
             side = (up + down) / 2 - events
             if (size := side @ (weights * side)) > _SAME_SIDE**2:
-                sizes = np.sqrt([size, (up - down) / 2 @ (weights * (up - down) / 2)])
-                sides[int(number)] = side, float(sizes[0] / sizes.sum())
                 found[number] = self.start[number] - self.widths[number] * ((up - down) @ (weights * side)) / (4 * size)
-        return found, sides
-
-    @cached_property
-    def turning(self) -> dict[int, float]:
-        """The positions of those parameters whose effect turns where HistFactory interpolates it, and their values there."""
-        turns, _ = self._turns
-        return {int(it): float(turns[it]) for it in np.flatnonzero(np.abs(turns - self.start) < _TURNS * self.widths)}
+        return found
 
     @cached_property
     def curvature(self) -> Floats:
@@ -362,6 +332,12 @@ class Likelihood:
             self._axes[key] = scales[:, None] * np.linalg.inv(np.linalg.cholesky(bends + 1e-9 * np.eye(len(free)))).T
         return self._axes[key]
 
+    def near(self, covariance: Floats) -> Likelihood:
+        """The same, whose searches take `axes` from the covariance matrix of a maximum."""
+        found = copy.copy(self)
+        found.curvature, found._axes = 2 * np.linalg.inv(covariance + np.diag(1.0 * self.is_fixed)), {}
+        return found
+
     def values(self, points: Floats, data: Floats) -> Floats:
         """Twice the negative logarithm at some points, float64 of shape (points,); as many at once each time, for one compilation."""
         config, size = self.model.config, len(points)
@@ -370,6 +346,13 @@ class Likelihood:
         padded = np.concatenate([points, np.repeat(points[-1:], -size % some, axis=0)])
         found = [np.array(self._many(padded[it : it + some], data)) for it in range(0, size, some)]
         return np.concatenate([*found, np.zeros(0)])[:size]
+
+    def alone(self, at: Floats, places: NDArray[np.int64], new: Floats, data: Floats) -> Floats:
+        """Twice the negative logarithm if one parameter is moved alone, for new values of shape (moves, parameters), as `values`."""
+        padded = np.append(np.arange(len(places)), np.zeros(-len(places) % _COLUMNS, int))
+        some = (padded[it : it + _AT_ONCE] for it in range(0, len(padded), _AT_ONCE))
+        found = [np.array(self._alone(at, places[it], new[:, it], data)) for it in some]
+        return np.concatenate([np.zeros((len(new), 0)), *found], axis=1)[:, : len(places)]
 
     @cached_property
     def _expected(self) -> Any:
@@ -394,6 +377,32 @@ class Likelihood:
     @cached_property
     def _many(self) -> Any:
         return jax.jit(jax.vmap(self.twice_nll_at, (0, None)))
+
+    @cached_property
+    def _alone(self) -> Any:
+        """As `twice_nll_at`, but what one parameter adds, or multiplies by, is replaced alone: all are moved together for that."""
+        model, rows = self.model.main_model, list[Any]()
+        for kinds in (model._delta_mods, model._factor_mods):
+            names = [name for kind in kinds for name, it in self.model.config.modifiers if it == kind]
+            rows.append(jnp.array([names.index(it) if it in names else len(names) for it in self.names]))
+
+        def parts(at: Any) -> Any:
+            (added, factors), none = model._modifications(at), jnp.zeros_like(model.nominal_rates)
+            return jnp.concatenate([*added, none])[:, :, 0], jnp.concatenate([*factors, none + 1])[:, :, 0]
+
+        def alone(at: Any, places: Any, new: Any, data: Any) -> Any:
+            added, factors = parts(at)
+            events, factor = model.nominal_rates[0, :, 0] + added.sum(axis=0), factors.prod(axis=0)
+
+            def one(place: Any, value: Any, plus: Any, times: Any) -> Any:
+                row, line = (it[place] for it in rows)
+                by_sample = (events + plus[row] - added[row]) * factor * times[line] / factors[line]
+                return self.twice_nll_at(at.at[place].set(value), data, by_sample=by_sample)
+
+            each = jax.vmap(one, (0, 0, None, None))
+            return jax.lax.map(lambda it: each(places, it, *parts(at.at[places].set(it))), new)
+
+        return jax.jit(alone)
 
     def second_derivatives(self, at: Floats, data: Floats, wall: float = _WALL) -> Floats:
         """Those by the parameters, float64 of shape (parameters, parameters); a few columns at once, which stay in the cache."""

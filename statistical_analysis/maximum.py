@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from iminuit import Minuit
@@ -62,7 +63,7 @@ def maximum(
     NanoMLError
         The search does not end, or each further fit finds a larger likelihood.
     """
-    begin, mask = np.array(likelihood.start if start is None else start), likelihood.is_fixed.copy()
+    begin, mask = np.array(likelihood.start if start is None else start, float), likelihood.is_fixed.copy()
     for position, value in (fixed or {}).items():
         begin[position], mask[position] = value, True
     search = _Search(likelihood, data, mask)
@@ -96,11 +97,16 @@ class _Search:
     likelihood: Likelihood
     data: Floats
     mask: NDArray[np.bool_]
+    known: deque[tuple[Maximum, Floats]] = field(default_factory=lambda: deque(maxlen=8))
 
     def at(self, point: Floats) -> tuple[Maximum, Floats]:
-        """The value there, and its derivatives."""
-        value, slope = self.likelihood.value_and_slope(point, self.data)
-        return Maximum(point, float(value)), np.asarray(slope)
+        """The value there, and its derivatives: Minuit asks for one after the other."""
+        found = next((it for it in self.known if np.array_equal(it[0].at, point)), None)
+        if found is None:
+            value, slope = self.likelihood.value_and_slope(point, self.data)
+            found = Maximum(point.copy(), float(value)), np.asarray(slope)
+            self.known.append(found)
+        return found
 
     def inside(self, points: Floats) -> Floats:
         """The points with all free parameters in their ranges."""
@@ -119,16 +125,17 @@ class _Search:
                     again = self._by_minuit(self._in_box(found))
                     found, is_valid = min((found, False), again, key=lambda it: it[0].twice_nll)
             needs_more = is_examined or not is_valid
-            kept = self.mask if needs_more else self.mask | self.likelihood.is_settled(found.at, self.data)
-            points = self.inside(
-                np.concatenate([*([self._steps(found)] if needs_more else []), self._alone(found, kept, is_examined)])
-            )
-            values = np.append(self.likelihood.values(points, self.data), np.inf)
+            places, new, old = self.likelihood.moves(self.mask, is_examined)
+            new = np.clip(new + old * found.at[places], *self.likelihood.bounds[places].T)
+            moved = np.where(places[:, None] == np.arange(len(self.mask)), new[..., None], found.at)
+            alone = self.likelihood.alone(found.at, places, new, self.data)
+            steps = self.inside(self._steps(found)) if needs_more else moved[0, :0]
+            values = np.concatenate([self.likelihood.values(steps, self.data), alone.ravel(), [np.inf]])
             best = int(np.nanargmin(values))
             if values[best] < found.twice_nll - _LOWER:
-                found, is_near = Maximum(points[best], float(values[best])), needs_more and best == 0
+                found, is_near = self.at(np.concatenate([steps, *moved])[best])[0], needs_more and best == 0
                 continue
-            other = self._beyond(found, points, values[:-1])
+            other = self._beyond(found, places, moved, alone)
             if not other.twice_nll < found.twice_nll - _LOWER:
                 return found
             found, is_near = other, True
@@ -194,28 +201,19 @@ class _Search:
         """Whether the squared derivatives by all other free parameters, in units of their uncertainties, are below a limit."""
         return bool(np.sum((slope * self.likelihood.scales)[~(self.mask | held)] ** 2) < limit)
 
-    def _alone(self, found: Maximum, kept: NDArray[np.bool_], is_examined: bool) -> Floats:
-        """Points at which one constrained parameter is moved that is not kept, float64 of shape (points, parameters)."""
-        places, new, old = self.likelihood.moves(kept, is_examined)
-        points = np.tile(found.at, (len(places), 1))
-        points[range(len(places)), places] = new + old * found.at[places]
-        return points
-
-    def _beyond(self, found: Maximum, points: Floats, values: Floats) -> Maximum:
+    def _beyond(self, found: Maximum, places: NDArray[np.int64], moved: Floats, values: Floats) -> Maximum:
         """Another minimum, where a parameter is beyond the value at which its effect turns, and the others follow.
 
         It is looked for if some value beyond is lower than that at the turn, with that parameter moved alone.
         """
-        likelihood, moved, starts = self.likelihood, points != found.at, list[Floats]()
-        for place, turn in likelihood.turning.items():
-            alone, way = moved[:, place] & (moved.sum(axis=1) == 1), points[:, place] - turn
-            beyond = alone & (way * (found.at[place] - turn) < 0)
-            if (values[beyond][:, None] < values[alone & (way == 0)]).any():
-                others = np.flatnonzero(~self.mask & (np.arange(len(self.mask)) != place))
-                axes = likelihood.axes(others)
-                for point in points[beyond]:
-                    point[others] -= axes @ (axes.T @ self.at(point)[1][others]) / 2
-                    starts.append(point)
+        likelihood, starts, new = self.likelihood, list[Floats](), moved[:, range(len(places)), places]
+        beyond = (new - new[-2]) * (found.at[places] - new[-2]) < 0
+        for number in np.flatnonzero((beyond & (values < values[-2])).any(axis=0)):
+            others = np.flatnonzero(~self.mask & (np.arange(len(self.mask)) != places[number]))
+            axes = likelihood.axes(others)
+            for point in moved[beyond[:, number], number]:
+                point[others] -= axes @ (axes.T @ self.at(point)[1][others]) / 2
+                starts.append(point)
         if not starts:
             return found
         inside = self.inside(np.array(starts))

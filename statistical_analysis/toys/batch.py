@@ -148,7 +148,8 @@ class ManyMaxima:
     ) -> Maxima:
         """A search in each data set from its own start; as many at once each time, for one compilation."""
         found, lost = [], 0
-        moves = self.likelihood.moves(mask, False)
+        places, new, old = self.likelihood.moves(mask, False)
+        moves = [np.broadcast_to(it, new.shape)[~np.isnan(new)] for it in (places, new, old)]
         for first in range(0, len(data), size):
             some, begin = data[first : first + size], start[first : first + size]
             missing = ((0, size - len(some)), (0, 0))
