@@ -55,7 +55,7 @@ def test_damage_is_noticed(tmp_path: Path, compression: str) -> None:
     content = bytearray((tmp_path / "a.h5").read_bytes())
     content[place + 500] ^= 1
     (tmp_path / "a.h5").write_bytes(content)
-    with h5py.File(tmp_path / "a.h5") as file, pytest.raises(OSError, match="filter returned failure"):
+    with h5py.File(tmp_path / "a.h5") as file, pytest.raises(OSError, match="Can't .*read data"):
         file["events"][:]
 
 
