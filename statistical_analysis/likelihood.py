@@ -335,7 +335,7 @@ class Likelihood:
     def near(self, covariance: Floats) -> Likelihood:
         """The same, whose searches take `axes` from the covariance matrix of a maximum."""
         found = copy.copy(self)
-        found.curvature, found._axes = 2 * np.linalg.inv(covariance + np.diag(1.0 * self.is_fixed)), {}
+        found.curvature, found._axes = np.asarray(2 * np.linalg.inv(covariance + np.diag(1.0 * self.is_fixed))), {}
         return found
 
     def values(self, points: Floats, data: Floats) -> Floats:

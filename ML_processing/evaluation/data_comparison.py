@@ -253,7 +253,7 @@ class BothSamples:
             replace(both, expected=_assigned(both.expected, of), data=_assigned(both.data, of)) for both in (self, seen)
         )
         names = self.expected.table.classes
-        what = names[of], f"Probability of {names[of]}", np.linspace(1 / len(names), 1, _BINS // 2 + 1)
+        what = names[of], f"Probability of {names[of]}", np.asarray(np.linspace(1 / len(names), 1, _BINS // 2 + 1))
         whole, part = ((*what, both.expected.scores[:, of], both.data.scores[:, of]) for both in (mine, rest))
         return Assigned(
             names[of],
