@@ -2,3 +2,5 @@
 
 It runs outside CMSSW, with Python 3.10 or newer and the newest packages, and builds on ``MLTools.NanoML`` alone.
 """
+
+PAGE = "howto/train.md"

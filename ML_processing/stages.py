@@ -30,7 +30,7 @@ from ML_processing.requests import (
 )
 from MLTools.NanoML.config.analysis import Config, fitted_signal, luminosity_uncertainties, unbinned_channels
 from MLTools.NanoML.config.fit import AUTO, EVERYWHERE, Blind, Fit, FitTarget, Histogram
-from MLTools.NanoML.config.training import OBJECTIVES, Evaluate, Export, Train
+from MLTools.NanoML.config.training import OBJECTIVES, SCORES, Evaluate, Export, Train
 from MLTools.NanoML.contracts.closure import CLOSURE, RatioClosure
 from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
@@ -48,11 +48,6 @@ for _package in ("torch", "matplotlib", "mplhep", "onnx", "lightgbm"):
         raise ModuleNotFoundError(f"No module named '{_package}'", name=_package)
 
 _KEPT = "stays as it is, although {}. `nanoml run --force --from train` trains again"
-_OF_SCORES = (
-    *("discriminants", "parameter", "decorrelate", "flatten", "objective", "negative_weights", "sampler", "init"),
-    *("regions", "tracking", "processes"),
-)
-"""The settings of a training that mean nothing to ratios of densities."""
 _FILES = 3  # of a dataset, from which events are taken for a comparison
 
 
@@ -105,7 +100,7 @@ def ratios_stage(analysis: Analysis) -> Stage | None:
     if wanted is None or config.train is None:
         return None
     _check_release(config)
-    plain: dict[str, Any] = {key: getattr(Train(), key) for key in _OF_SCORES}
+    plain: dict[str, Any] = {key: getattr(Train(), key) for key in Train.about([SCORES])}
     settings, code = _settings(config, "ML_processing.export.ratios")
     settings = replace(settings, epochs=wanted.epochs, **plain)
     if wanted.features is not None:

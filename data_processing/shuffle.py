@@ -52,6 +52,7 @@ from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.terminal.progress import Bar, progress
 
+PAGE = "hdf5.md"
 _BLOCK = 500_000  # events whose numbers are read at once
 _COPIES = 5  # of a block of events, each of which a thread reads, sorts or writes
 _ORDER_BYTES = 24  # the number of an event, its place in the order, and what sorting needs

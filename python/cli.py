@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 import importlib
 import os
+import pkgutil
 import re
 import signal
 import sys
@@ -14,100 +16,49 @@ from typing import Any, NoReturn, Optional
 
 import click
 
+from MLTools.NanoML import commands
 from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, lacks_memory
 from MLTools.NanoML.stages import NAMES, declared
 from MLTools.NanoML.terminal.progress import end_at_sigterm, heed_signal, show
 
-_GROUPS = {
-    "Start": {"init": "start", "doctor": "start", "config": "pipeline", "completion": "start"},
-    "Run an analysis": {"run": "pipeline", "accept": "pipeline", "tune": "pipeline", "unblind": "fit"},
-    "Its stages, one by one": {
-        **dict.fromkeys(NAMES, "pipeline"),
-        "skim": "root",
-        "convert": "files",
-        "shuffle": "files",
-        "score": "root",
-        "fit": "fit",
-    },
-    "Look at results": {
-        "publish": "results",
-        "inspect": "files",
-        "validate": "files",
-        "verify": "files",
-        "toys": "fit",
-        "why": "results",
-    },
-    "Work on files": {"merge": "root", "attach": "root"},
-    "Correct the simulation": {"corrections": "corrections", "efficiencies": "corrections"},
-    "Batch systems": dict.fromkeys(("submit", "status", "logs", "resubmit", "kill", "work"), "jobs"),
-    "Grid": {"datasets": "grid", "proxy": "grid"},
-}
-"""The commands in groups, with their modules in `commands`."""
-_MODULES = {name: module for group in _GROUPS.values() for name, module in group.items()}
-# the page of the manual about a module or package that raises an error
-PAGES = {
-    "MLTools.NanoML.batch": "batch.md",
-    "MLTools.NanoML.commands.fit": "howto/fit.md",
-    "MLTools.NanoML.commands.jobs": "batch.md",
-    "MLTools.NanoML.corrections": "howto/corrections.md",
-    "MLTools.NanoML.grid": "cern.md",
-    "MLTools.NanoML.model": "model.md",
-    "MLTools.NanoML.nano_cff": "cmssw.md",
-    "MLTools.NanoML.nanoaod.formula": "skim.md",
-    "MLTools.NanoML.nanoaod.lumimask": "skim.md",
-    "MLTools.NanoML.nanoaodtools": "skim.md",
-    "MLTools.NanoML.publish": "howto/publish.md",
-    "MLTools.NanoML.rootio.remote": "xrootd.md",
-    "MLTools.NanoML.selection": "howto/selection.md",
-    "MLTools.NanoML.why": "howto/fit.md",
-    "MLTools.NanoML.workflow.unblinding": "howto/fit.md",
-    "data_processing.datasets": "datasets.md",
-    "data_processing.convert": "hdf5.md",
-    "data_processing.shuffle": "hdf5.md",
-    "data_processing.efficiencies": "howto/corrections.md",
-    "data_processing.merge": "skim.md",
-    "data_processing.score.score": "scores.md",
-    "data_processing.score.table": "hdf5.md",
-    "data_processing.skim.plan": "skim.md",
-    "data_processing.skim.nanoaodtools_engine": "skim.md",
-    "ML_processing": "howto/train.md",
-    "ML_processing.export": "cmssw.md",
-    "ML_processing.training.tracking": "tune.md",
-    "ML_processing.tuning": "tune.md",
-    "statistical_analysis": "fit.md",
-}
 _LONG = 50  # characters of a command beside which there is no room for what it is for
 _OF_TASKS = re.compile(rf"({'|'.join(NAMES)}) \S+: ")
 
 
+@functools.cache
+def _commands() -> dict[str, dict[str, click.Command]]:
+    """The commands of all modules of `commands`, by title and name; a stage without one there has one all the same."""
+    for each in sorted((it.name for it in pkgutil.iter_modules(commands.__path__)), reverse=True):  # `start` is first
+        importlib.import_module(f"{commands.__name__}.{each}")
+    from MLTools.NanoML.commands.options import COMMANDS, STAGES
+    from MLTools.NanoML.commands.pipeline import stage_command
+
+    made = COMMANDS[STAGES]
+    return {**COMMANDS, STAGES: {name: made.get(name) or stage_command(name) for name in NAMES}}
+
+
 class _Lazy(click.Group):
-    """Imports a command only when it is used: `nanoml --help` answers at once."""
+    """Finds commands when it is asked for one: to import this module costs nothing."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_MODULES)
+        return [name for names in _commands().values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
-        if cmd_name not in _MODULES:
-            return None
-        module = importlib.import_module(f"MLTools.NanoML.commands.{_MODULES[cmd_name]}")
-        command: Optional[click.Command] = getattr(module, cmd_name, None)
-        return command or module.stage_command(cmd_name)
+        return next((names[cmd_name] for names in _commands().values() if cmd_name in names), None)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = max(map(len, _MODULES))
-        for title, names in _GROUPS.items():
-            commands = {name: self.get_command(ctx, name) for name in names}
-            rows = [
-                (f"{name:{width}}", it.get_short_help_str(80)) for name, it in commands.items() if it and not it.hidden
-            ]
+        width = max(map(len, self.list_commands(ctx)))
+        for title, names in _commands().items():
+            rows = [(f"{name:{width}}", it.get_short_help_str(80)) for name, it in names.items() if not it.hidden]
             with formatter.section(title):
                 formatter.write_dl(rows)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in _MODULES and not args[0].startswith("-"):
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
             from MLTools.NanoML.rootio.versions import did_you_mean
 
-            ctx.fail(f'"{args[0]}" is not a command.{did_you_mean(args[0], _MODULES, 0.6)}')  # "rnu" is run
+            ctx.fail(f'"{args[0]}" is not a command.{did_you_mean(args[0], known, 0.6)}')  # "rnu" is run
         return super().resolve_command(ctx, args)
 
 
@@ -191,7 +142,7 @@ def page_of(problem: BaseException) -> Optional[str]:
     for module in reversed(modules):
         parts = module.split(".")
         for length in range(len(parts), 0, -1):
-            page = PAGES.get(".".join(parts[:length]))
+            page: Optional[str] = getattr(sys.modules.get(".".join(parts[:length])), "PAGE", None)
             if page is not None:
                 return page
     return None

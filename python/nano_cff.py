@@ -19,6 +19,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description
 from MLTools.NanoML.rootio import versions
 
+PAGE = "cmssw.md"
 __all__ = ["addScore"]
 
 SERVICE = "PhysicsTools.ONNXRuntime.ONNXService_cfi"

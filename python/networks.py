@@ -42,7 +42,7 @@ class NetworkClass:
     defaults
         Its own defaults of settings of `train`.
     unused
-        The settings of `train` that mean nothing to it.
+        The settings of `train` that mean nothing to it, or what they are about, as in `Train.about`.
     methods
         Its methods, by name.
     options

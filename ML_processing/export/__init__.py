@@ -1,1 +1,3 @@
 """Export of a training to ONNX."""
+
+PAGE = "cmssw.md"

@@ -174,7 +174,8 @@ def network(core: type[nn.Module]) -> type[nn.Module]:
     """Register a class as the network that `train.model` names by its module, which is in ML_processing/networks/.
 
     A class that needs collections of objects says so by `object_fields`: the fields that it needs of each, maybe none. It may
-    also have `defaults` and `unused`. The configuration reads these in its source, so they must be written as they are.
+    also have `defaults`, and as `unused` settings, or what these are about (`Train.about`). The configuration reads all this in its
+    source, so it must be written as it is.
     """
     _NETWORKS[core.__module__.rpartition(".")[2]] = core
     return core

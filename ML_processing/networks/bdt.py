@@ -55,10 +55,7 @@ class BDT(Boosted):
 
     # with negative weights the second derivatives of a leaf may cancel: its step is then anything
     defaults = {"learning_rate": 0.05, "epochs": 1000, "patience": 30, "negative_weights": "reweight"}
-    unused = (
-        "decorrelate", "batch_size", "schedule", "warmup", "weight_decay", "clip", "precision", "processes", "init",
-        "scaling", "ema", "sampler", "objective",
-    )  # fmt: skip
+    unused = ("descent",)
 
     text: Tensor  # uint8: the trees, as LightGBM writes them; empty before the training
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
     from torch.utils.tensorboard import SummaryWriter
 
-
+PAGE = "tune.md"
 _LONGEST = 6000  # characters of a parameter, which is MLflow's limit
 _AT_ONCE = 100  # parameters in one call, which is MLflow's limit
 _METRICS = 1000  # metrics in one call, which is MLflow's limit

@@ -68,7 +68,8 @@ def _axes(model: str) -> dict[str, Axis]:
     rate = {"learning_rate": Train.learning_rate, **getattr(core, "defaults", {})}["learning_rate"]
     axes = {"learning_rate": Axis(low=rate / 10, high=10 * rate, log=True), **_TRAINING}
     axes |= {f"{_OPTION}{name}": axis for name, axis in _OPTIONS.get(model, {}).items()}
-    return {name: axis for name, axis in axes.items() if name not in getattr(core, "unused", ())}
+    unused = Train.about(getattr(core, "unused", ()))
+    return {name: axis for name, axis in axes.items() if name not in unused}
 
 
 @dataclass(frozen=True)

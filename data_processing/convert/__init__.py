@@ -1,1 +1,3 @@
 """Conversion of ROOT files to HDF5, and shuffling."""
+
+PAGE = "hdf5.md"

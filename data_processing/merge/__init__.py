@@ -1,1 +1,3 @@
 """Merging of NanoAOD files."""
+
+PAGE = "skim.md"

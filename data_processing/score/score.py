@@ -36,6 +36,8 @@ from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
 from MLTools.NanoML.selection import Selection, load_selection
 from MLTools.NanoML.terminal.progress import progress, say_once
 
+PAGE = "scores.md"
+
 
 @dataclass(frozen=True)
 class ScoreJob:

@@ -19,6 +19,7 @@ from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
 
+PAGE = "hdf5.md"
 _BLOCK = 200_000  # rows read at once
 
 

@@ -43,6 +43,7 @@ from MLTools.NanoML.rootio.versions import did_you_mean
 from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.selection import Step
 
+PAGE = "skim.md"
 _NEEDED = ("ROOT", "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor")
 _LINES = 20  # how many lines an error shows of what nanoAOD-tools printed last
 _ERROR = "error.json"  # an error that the user can fix, from the process with ROOT

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 
+PAGE = "skim.md"
 _TREES = ("Runs", "LuminosityBlocks")
 _ALWAYS_KEPT = (*versions.IDENTIFIERS, "genWeight")
 _WORDS = {"keep": (True, False), "drop": (False, False), "keepmatch": (True, True), "dropmatch": (False, True)}

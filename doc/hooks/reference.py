@@ -63,6 +63,19 @@ _METHODS = {
     "PostprocModule": (),
 }
 """The methods for users, of classes that also have others for NanoML itself."""
+_ADDED = {
+    "MLTools.NanoML.commands.options": ("command", "option", "flag"),
+    "MLTools.NanoML.corrections.entries": ("Entry",),
+    "MLTools.NanoML.batch.system": ("System", "Poll", "QueueState"),
+    "ML_processing.events.inputs": ("Inputs", "Shape"),
+    "ML_processing.models.network": ("network",),
+    "ML_processing.models.hooks": ("Hooks", "Boosted"),
+    "ML_processing.evaluation.content": ("section", "Part"),
+    "ML_processing.evaluation.measurement": ("Measurement",),
+}
+"""What code that is added to NanoML begins with: see How to contribute."""
+_GIVEN = ("Config", "Measurement")
+"""Classes of which users get an object, and make none."""
 _HEADERS = ("Model", "Column", "Scorer", "Metadata", "Objects", "Error")
 
 
@@ -241,7 +254,10 @@ def python_interface() -> str:
     lines = [
         "# Python",
         "",
-        "The modules, classes and functions that your own code may import, in CMSSW as elsewhere.",
+        "The modules, classes and functions that your own code may import, in CMSSW as elsewhere. They keep their names and "
+        "parameters until the next major version, as do those that [code added to NanoML](../contributing.md#adding-to-it) begins with: "
+        + ", ".join(f"`{name}`" for names in _ADDED.values() for name in names)
+        + ". So do the [YAML file](configuration.md), [HDF5](../hdf5.md) and [model](../model.md) files. All else may move.",
         "",
     ]
     shown: set[str] = set()
@@ -257,6 +273,27 @@ def python_interface() -> str:
     return "\n".join(lines)
 
 
+def promised() -> Iterator[str]:
+    """All that users may import, with its parameters, as doc/promised.txt has it."""
+    modules = {f"MLTools.NanoML.{name}": _SOME.get(name) for name in _MODULES}
+    for place, names in {**modules, **_ADDED}.items():
+        module = importlib.import_module(place)
+        for name in names or module.__all__:
+            member = getattr(module, name)
+            yield f"{place}.{name}{_signature(member) if callable(member) and name not in _GIVEN else ''}"
+            for each, function in _methods(name, member):
+                yield f"{place}.{name}.{each}{_signature(function)}"
+
+
+def _methods(name: str, member: Any) -> Iterator[tuple[str, Any]]:
+    """The methods of a class that are for users."""
+    for each, value in vars(member).items() if inspect.isclass(member) else ():
+        function = getattr(value, "__func__", value)
+        is_shown = each in _METHODS[name] if name in _METHODS else not each.startswith("_")
+        if is_shown and inspect.isfunction(function) and function.__doc__:
+            yield each, function
+
+
 def _member(name: str, member: Any) -> Iterator[str]:
     if not (inspect.isclass(member) or inspect.isfunction(member)):
         return
@@ -264,12 +301,8 @@ def _member(name: str, member: Any) -> Iterator[str]:
     signature = textwrap.fill(f"{name}{_signature(member)}", 95, subsequent_indent="    ", break_long_words=False)
     yield f"```python\n{signature}\n```\n"
     yield _docstring(member.__doc__ or "")
-    if inspect.isclass(member):
-        for each, value in vars(member).items():
-            function = getattr(value, "__func__", value)
-            is_shown = each in _METHODS[name] if name in _METHODS else not each.startswith("_")
-            if is_shown and inspect.isfunction(function) and function.__doc__:
-                yield f"\n**`{name}.{each}{_signature(function)}`**\n\n{_docstring(function.__doc__)}"
+    for each, function in _methods(name, member):
+        yield f"\n**`{name}.{each}{_signature(function)}`**\n\n{_docstring(function.__doc__)}"
     yield ""
 
 
@@ -325,3 +358,7 @@ def cpp_interface() -> str:
         text = (ROOT / "interface" / f"{name}.h").read_text(encoding="utf-8")
         lines += [f"## {name}.h", "", f"```cpp\n{text}```", ""]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    (ROOT / "doc" / "promised.txt").write_text("".join(f"{line}\n" for line in promised()), encoding="utf-8")

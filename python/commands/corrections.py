@@ -20,6 +20,7 @@ from MLTools.NanoML.commands.options import (
     echo_json,
     epilog,
     flag,
+    in_help,
     json_option,
     loaded,
     option,
@@ -47,6 +48,7 @@ class _Files(click.Group):
         return [name for name in self.commands if name != "show"]
 
 
+@in_help("Correct the simulation")
 @click.group(
     cls=_Files,
     context_settings={"ignore_unknown_options": True},
@@ -279,6 +281,7 @@ def _edges(text: str) -> tuple[float, ...]:
 @command(
     "nanoml efficiencies analysis.yaml",
     "nanoml efficiencies analysis.yaml --per class --pt 20,50,100,200,500",
+    under="Correct the simulation",
     short="Measure b-tagging efficiencies in the simulation.",
 )
 @config_argument

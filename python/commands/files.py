@@ -61,6 +61,7 @@ _MARKS = {"passed": ("✓", "ok", "green"), "failed": ("✗", "bad", "red"), "sk
     "nanoml inspect skims/WZ.root --branches 'Muon_*'",
     "nanoml inspect histograms/histograms.root",
     "nanoml inspect model.onnx --json",
+    under="Look at results",
     short="Show what is in a ROOT, HDF5 or ONNX file, or a workspace.",
 )
 @click.argument("file", type=FILE)
@@ -83,7 +84,11 @@ def inspect(file: str, branches: Optional[str], show_data: bool, as_json: bool) 
     return 1 if found.errors else 0
 
 
-@command("nanoml validate examples/trilepton/hdf5/*.h5", "nanoml validate --json --allow-nan events.h5")
+@command(
+    "nanoml validate examples/trilepton/hdf5/*.h5",
+    "nanoml validate --json --allow-nan events.h5",
+    under="Look at results",
+)
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
 @flag("--allow-nan", "Accept NaN, but nothing infinite, in features and fields of objects.")
 @json_option
@@ -170,6 +175,7 @@ def _show(found: Any, checks: Sequence[_Check]) -> None:
     "nanoml verify model.onnx",
     "nanoml verify model.onnx --onnxruntime 1.17.1",
     "nanoml verify model.onnx --run examples/trilepton/training",
+    under="Look at results",
     short="Check that a model computes what it should.",
 )
 @click.argument("model", type=PATH, metavar="MODEL.onnx")

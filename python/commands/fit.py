@@ -26,7 +26,7 @@ from MLTools.NanoML.schema.plain import content_of
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
 
-
+PAGE = "howto/fit.md"
 SHARE = {"pattern": r"100%|(?!0+(\.0*)?%)[0-9]{1,2}(\.[0-9]+)?%", "form": "a part of the data, as in 10%"}
 
 
@@ -99,6 +99,7 @@ def fit(
     "nanoml toys examples/wz.yaml",
     "nanoml toys workspace.json -n 1000 --strength 0.5 -o checks",
     "nanoml toys analysis.yaml --at 600",
+    under="Look at results",
     short="Check a fit with pseudo-experiments: bias, pulls, coverage.",
 )
 @source_argument("source", "[CONFIG | WORKSPACE]")
@@ -154,6 +155,7 @@ def _chosen(source: Path, at: Optional[float]) -> Any:
     "nanoml unblind analysis.yaml SR --fraction 10% --because 'asked for by the working group'",
     "nanoml unblind analysis.yaml SR --era 2018 --because 'approved by the working group'",
     "nanoml unblind analysis.yaml all",
+    under="Run an analysis",
     short="Unblind the data of signal regions.",
 )
 @config_argument

@@ -17,6 +17,7 @@ from MLTools.NanoML.commands.options import (
     echo_json,
     epilog,
     flag,
+    in_help,
     json_option,
     option,
     source_argument,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @command(
     "nanoml datasets examples/trilepton.yaml",
     "nanoml datasets '/DYJetsToLL_M-50*/*UL18NanoAODv9*/NANOAODSIM'",
+    under="Grid",
     short="Show the datasets of an analysis, or of CMS's catalogue.",
 )
 @source_argument("source", "[CONFIG | /PRIMARY/PROCESSED/TIER]", str)
@@ -153,6 +155,7 @@ def _sites(sites: Optional[Sequence[Any]]) -> Optional[str]:
     return ", ".join(said)
 
 
+@in_help("Grid")
 @click.group(
     short_help="Make a grid proxy, or check the one that you have.",
     epilog=epilog("nanoml proxy init", "nanoml proxy info"),

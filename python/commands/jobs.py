@@ -28,6 +28,7 @@ from MLTools.NanoML.terminal.progress import say_once
 if TYPE_CHECKING:
     from MLTools.NanoML.batch.status import Status
 
+PAGE = "batch.md"
 _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
 
 
@@ -37,6 +38,7 @@ _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
     "nanoml submit tune examples/trilepton.yaml --on slurm --workers 20 --trials 200",
     "nanoml submit skim analysis.yaml --on crab",
     "nanoml status",
+    under="Batch systems",
     short="Run stages as jobs of HTCondor, Slurm, Dask or CRAB, or here.",
 )
 @click.argument("what", metavar="STAGE|pipeline|tune", type=click.Choice([*NAMES, "pipeline", "tune"]))
@@ -77,6 +79,7 @@ def submit(
     "nanoml status",
     "nanoml status analysis.yaml --wait",
     "nanoml status jobs/analysis-2",
+    under="Batch systems",
     short="Show the progress of jobs, and why they failed.",
 )
 @_place
@@ -119,7 +122,9 @@ def _progress_of(found: Status) -> None:
         say_once(now, now)
 
 
-@command("nanoml logs", "nanoml logs analysis.yaml --job skim-0003", short="Show what a job printed.")
+@command(
+    "nanoml logs", "nanoml logs analysis.yaml --job skim-0003", under="Batch systems", short="Show what a job printed."
+)
 @_place
 @option("--job, name", "The job; default: those that failed.", "JOB")
 @option("--lines, most", "Number of lines.", type=click.IntRange(1), default=40)
@@ -147,7 +152,10 @@ def logs(place: Path, name: Optional[str], most: int) -> None:
 
 
 @command(
-    "nanoml resubmit", "nanoml resubmit analysis.yaml --max-missing-files 1%", short="Submit again what is missing."
+    "nanoml resubmit",
+    "nanoml resubmit analysis.yaml --max-missing-files 1%",
+    under="Batch systems",
+    short="Submit again what is missing.",
 )
 @_place
 @option("--on", "On another batch system.", "SYSTEM")
@@ -163,7 +171,7 @@ def resubmit(place: Path, on: Optional[str], max_missing_files: Optional[str]) -
         echo(line)
 
 
-@command("nanoml kill analysis.yaml", short="End jobs.")
+@command("nanoml kill analysis.yaml", under="Batch systems", short="End jobs.")
 @_place
 def kill(place: Path) -> None:
     """End all jobs that are running or waiting. What they have done is kept."""
@@ -174,7 +182,7 @@ def kill(place: Path) -> None:
     echo(f"{submission.name}: ended. nanoml status shows what is done, nanoml resubmit continues.")
 
 
-@command("nanoml work jobs/skim-0000.json --result results/skim-0000.json", hidden=True)
+@command("nanoml work jobs/skim-0000.json --result results/skim-0000.json", under="Batch systems", hidden=True)
 @click.argument("job", type=PATH)
 @option("--result", "The file for its result.", type=PATH, default="result.json")
 @flag("--drive", "JOB is a directory of jobs: run all of them.")

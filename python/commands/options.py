@@ -30,6 +30,7 @@ _ANALYSIS = re.compile(r"^(datasets|skim|convert|train):", re.M)
 _LARGEST = 1_000_000  # bytes of a YAML file that is looked into
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_Listed = TypeVar("_Listed", bound=click.Command)
 _Decorator = Callable[[_Command], _Command]
 
 
@@ -77,9 +78,36 @@ def in_form(place: str) -> Callable[[str], str]:
     return given
 
 
-def command(*examples: str, short: Optional[str] = None, **attributes: Any) -> Callable[[_Command], click.Command]:
-    """A command of `nanoml`, whose help ends with examples; `short` is what the list of commands says."""
-    return click.command(short_help=short, epilog=epilog(*examples), **attributes)
+STAGES = "Its stages, one by one"
+COMMANDS: dict[str, dict[str, click.Command]] = {
+    "Start": {},
+    "Run an analysis": {},
+    STAGES: {},
+    "Look at results": {},
+    "Work on files": {},
+    "Correct the simulation": {},
+    "Batch systems": {},
+    "Grid": {},
+}
+"""The commands, by name, under the titles of the help of `nanoml`."""
+
+
+def in_help(under: str) -> Callable[[_Listed], _Listed]:
+    """List a command or a group of commands under a title in the help of `nanoml`."""
+
+    def note(found: _Listed) -> _Listed:
+        COMMANDS[under][str(found.name)] = found
+        return found
+
+    return note
+
+
+def command(
+    *examples: str, under: str = STAGES, short: Optional[str] = None, **attributes: Any
+) -> Callable[[_Command], click.Command]:
+    """A command of `nanoml`, listed `under` a title, whose help ends with examples; `short` is what the list says."""
+    made = click.command(short_help=short, epilog=epilog(*examples), **attributes)
+    return lambda function: in_help(under)(made(function))
 
 
 def option(names: str, text: str, metavar: Optional[str] = None, **attributes: Any) -> Callable[[_Command], _Command]:

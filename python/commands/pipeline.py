@@ -17,6 +17,7 @@ from MLTools.NanoML.commands.options import (
     epilog,
     execute,
     flag,
+    in_help,
     json_option,
     loaded,
     missing_option,
@@ -37,6 +38,7 @@ _TRIED = 1000  # events on which a skim is tried
 @command(
     "nanoml run examples/trilepton.yaml",
     "nanoml run analysis.yaml --from train --dry-run",
+    under="Run an analysis",
     short="Run all stages of an analysis that are out of date.",
 )
 @config_argument
@@ -114,6 +116,7 @@ def draw(config: Path, only: tuple[str, ...], dry_run: bool) -> None:
 @command(
     "nanoml run analysis.yaml --dry-run",
     "nanoml accept skim analysis.yaml",
+    under="Run an analysis",
     short="Keep results although their code was changed.",
 )
 @click.argument("stage", type=click.Choice(NAMES), metavar="STAGE")
@@ -133,6 +136,7 @@ def accept(stage: str, config: Path, dry_run: bool) -> None:
         echo(line)
 
 
+@in_help("Start")
 @click.group(epilog=epilog("nanoml config check examples/trilepton.yaml"))
 def config() -> None:
     """Check a configuration, or print its JSON Schema."""
@@ -186,6 +190,7 @@ def _duration(text: str) -> float:
 @command(
     "nanoml tune examples/trilepton.yaml -n 50 --workers 4",
     "nanoml tune examples/trilepton.yaml --join --timeout 2h",
+    under="Run an analysis",
     short="Tune the hyperparameters of the training.",
 )
 @config_argument

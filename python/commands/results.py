@@ -28,6 +28,7 @@ from MLTools.NanoML.errors import ConfigError
     "nanoml why last_month/analysis.yaml analysis.yaml",
     "nanoml why analysis.yaml tighter.yaml --dry-run",
     "nanoml why analysis.yaml",
+    under="Look at results",
     short="Show what moved a result: each change between two states.",
 )
 @click.argument("old", type=PATH)
@@ -124,6 +125,7 @@ def _since(place: Path) -> None:
 @command(
     "nanoml publish examples/wz.yaml -o capsule",
     "nanoml publish analysis.yaml -o capsule --title 'Search for W prime' --author 'The collaboration' --dry-run",
+    under="Look at results",
     short="Write what others need to check or recast a result.",
 )
 @config_argument

@@ -116,6 +116,7 @@ def skim(
 @command(
     "nanoml merge -o WZ.root skims/WZTo3LNu/*.root",
     "nanoml merge --fill -o 2018.root 'skims/Run2018*/*.root'",
+    under="Work on files",
     short="Merge NanoAOD files.",
 )
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
@@ -239,7 +240,7 @@ def _parameter(text: str) -> tuple[str, float]:
     raise click.BadParameter(f"{text}: write NAME=NUMBER, as in mass=600.", param_hint="--parameter")
 
 
-@command("nanoml attach --columns 'score_*' --prefix my_ -o attached/ events.h5 skims/*.root")
+@command("nanoml attach --columns 'score_*' --prefix my_ -o attached/ events.h5 skims/*.root", under="Work on files")
 @click.argument("events", metavar="EVENTS.h5", type=PATH)
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
 @option(

@@ -33,7 +33,7 @@ _DATA = ("*.root", "*.h5", "*.onnx")
 _MOST = 3
 
 
-@command("nanoml init myanalysis", short="Make a directory for a new analysis.")
+@command("nanoml init myanalysis", under="Start", short="Make a directory for a new analysis.")
 @click.argument("directory", metavar="NAME", type=PATH)
 def init(directory: Path) -> None:
     """Make a directory for a new analysis, which runs as it is, on sample data.
@@ -90,6 +90,7 @@ def _filled(template: Path, name: str) -> str:
     "nanoml doctor",
     "nanoml doctor --for condor",
     "nanoml doctor --for crab --json",
+    under="Start",
     short="Check whether this machine has what NanoML needs.",
 )
 @option("--for, way", "The way of working; default: a guess.", type=click.Choice(WAYS))
@@ -151,6 +152,7 @@ def _show(found: Examination, guessed: bool) -> None:
     "nanoml completion bash >> ~/.bashrc",
     "nanoml completion zsh >> ~/.zshrc",
     "nanoml completion fish > ~/.config/fish/completions/nanoml.fish",
+    under="Start",
     short="Print the script for completion with Tab.",
 )
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))

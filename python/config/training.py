@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -94,6 +94,11 @@ class Init:
     )
 
 
+DESCENT, SCORES = "descent", "scores"
+"""What alone some settings of `train` are about: descent along gradients, and scores of classes. Trees do without the one, ratios without
+the other."""
+
+
 @dataclass(frozen=True)
 class Train:
     """The network and its training."""
@@ -113,12 +118,14 @@ class Train:
         None,
         "Weights to begin with, for fine-tuning: a checkpoint, alone or with parts of the network that are `fresh` or `frozen`.",
         examples=["weights.pt"],
+        of=(DESCENT, SCORES),
     )
     scaling: str = setting(
         SCALINGS[0],
         "How inputs reach the network: standard shifts and scales each to a centre of 0 and a width of 1, none leaves them, and "
         "targets, as they are in the files, for a network with its own preprocessing.",
         enum=SCALINGS,
+        of=(DESCENT,),
     )
     files: Optional[list[str]] = setting(
         None, "HDF5 files to train on, instead of those that the analysis converts.", minItems=1, **HOW
@@ -134,6 +141,7 @@ class Train:
         "Electron_pt; by default all of the HDF5 files.",
         uniqueItems=True,
         items=BRANCH,
+        searched=True,
     )
     objects: Optional[list[str]] = setting(
         None, "Collections that the network reads; by default all of the HDF5 files.", uniqueItems=True, items=BRANCH
@@ -145,6 +153,7 @@ class Train:
         uniqueItems=True,
         items=REGION,
         examples=[["SR"]],
+        of=(SCORES,),
     )
     targets: list[str] = setting(
         list,
@@ -165,14 +174,16 @@ class Train:
         "By default there is one if there are more than two classes: `discriminant`, for the signal.",
         names=REGION,
         examples=[{"wprime": "signal"}],
+        of=(SCORES,),
     )
     parameter: Optional[str] = setting(
         None,
         "A name in `datasets.NAME.parameters`, such as the mass of a signal: the network learns to separate "
         "the classes at any of its values. Events of datasets without it get a random one.",
         **BRANCH,
+        of=(SCORES,),
     )
-    decorrelate: Optional[Decorrelation] = setting(None)
+    decorrelate: Optional[Decorrelation] = setting(None, of=(DESCENT, SCORES), searched=True)
     flatten: list[str] = setting(
         list,
         "Event-level columns, with per_object fields of the object, whose spectrum is made the same for all classes by weights of the "
@@ -180,40 +191,57 @@ class Train:
         uniqueItems=True,
         items=BRANCH,
         examples=[["Jet_pt", "Jet_mass"]],
+        of=(SCORES,),
     )
     objective: str = setting(
         OBJECTIVES[0],
         "What the networks are trained for: loss is that of single events, the cross entropy of the classes; result then goes on with the "
         "expected uncertainty of the signal strength, as `fit` has it, with its systematic uncertainties. It needs many events.",
         enum=OBJECTIVES,
+        of=(DESCENT, SCORES),
     )
     negative_weights: str = setting(
         NEGATIVE_WEIGHTS[0],
         "What the training does with negative weights: signed keeps them in the loss, reweight gives its events positive weights with the "
         "same expectation, learned from the signed ones. Everything else has the signed ones.",
         enum=NEGATIVE_WEIGHTS,
+        of=(SCORES,),
     )
-    batch_size: int = setting(256, "Events per step.", minimum=1)
+    batch_size: int = setting(256, "Events per step.", minimum=1, of=(DESCENT,), searched=True)
     sampler: str = setting(
         SAMPLERS[0],
         "How batches are drawn: every takes each event once in an epoch; weighted draws events as often as their weight is large, with the "
         "sign alone in the loss; balanced does so within each class, and has as many events of each class in a batch.",
         enum=SAMPLERS,
+        of=(DESCENT, SCORES),
+        searched=True,
     )
-    epochs: int = setting(200, "The largest number of passes over the training events.", minimum=1)
-    learning_rate: float = setting(2e-3, "Size of the steps at the beginning.", exclusiveMinimum=0)
+    epochs: int = setting(200, "The largest number of passes over the training events.", minimum=1, searched=True)
+    learning_rate: float = setting(2e-3, "Size of the steps at the beginning.", exclusiveMinimum=0, searched=True)
     schedule: str = setting(
         SCHEDULES[0],
         "How the steps become smaller: plateau halves them when the validation loss stops falling, "
         "cosine takes them to zero over all epochs, onecycle makes them grow for 30 % of the epochs first, constant leaves them.",
         enum=SCHEDULES,
+        of=(DESCENT,),
+        searched=True,
     )
-    warmup: float = setting(0.0, "Epochs over which the steps grow to their full size at the beginning.", minimum=0)
-    weight_decay: float = setting(1e-4, "Strength of the pull of the weights towards zero.", minimum=0)
+    warmup: float = setting(
+        0.0,
+        "Epochs over which the steps grow to their full size at the beginning.",
+        minimum=0,
+        of=(DESCENT,),
+        searched=True,
+    )
+    weight_decay: float = setting(
+        1e-4, "Strength of the pull of the weights towards zero.", minimum=0, of=(DESCENT,), searched=True
+    )
     clip: Optional[float] = setting(
         1.0,
         "Largest norm of a gradient, so that one odd event cannot throw the network off; null for none.",
         exclusiveMinimum=0,
+        of=(DESCENT,),
+        searched=True,
     )
     ema: Optional[float] = setting(
         None,
@@ -222,8 +250,10 @@ class Train:
         exclusiveMinimum=0,
         exclusiveMaximum=1,
         examples=[0.999],
+        of=(DESCENT,),
+        searched=True,
     )
-    patience: int = setting(20, "Training stops after this many epochs without improvement.", minimum=1)
+    patience: int = setting(20, "Training stops after this many epochs without improvement.", minimum=1, searched=True)
     folds: int = setting(
         5,
         "Networks in cross-validation, each tested on events that it has not seen: at least 3. "
@@ -243,6 +273,8 @@ class Train:
         PRECISIONS[0],
         "Number type of most of the computation in training; bfloat16 and float16 are faster on a GPU.",
         enum=PRECISIONS,
+        of=(DESCENT,),
+        searched=True,
     )
     workers: int = setting(
         0,
@@ -251,7 +283,9 @@ class Train:
         minimum=0,
         **HOW,
     )
-    processes: int = setting(1, "How many processes share each network's batches, one per GPU (torchrun).", minimum=1)
+    processes: int = setting(
+        1, "How many processes share each network's batches, one per GPU (torchrun).", minimum=1, of=(DESCENT, SCORES)
+    )
     memory: int = setting(
         1000,
         "Memory for the events [MB]; what exceeds it is read from the files again in every epoch.",
@@ -264,6 +298,7 @@ class Train:
         uniqueItems=True,
         items={"enum": TRACKERS},
         **HOW,
+        of=(SCORES,),
     )
     share: float = field(default=1.0, metadata={"hidden": True})
     """Share of the events that are used: less than all for a learning curve."""
@@ -272,6 +307,11 @@ class Train:
 
     target: Optional[FitTarget] = field(default=None, metadata={"hidden": True})
     """The fit whose result the networks are trained for, with the objective result."""
+
+    @classmethod
+    def about(cls, what: Collection[str]) -> list[str]:
+        """The settings among `what`, and those about it alone."""
+        return [it.name for it in fields(cls) if not {it.name, *it.metadata.get("of", ())}.isdisjoint(what)]
 
     def with_defaults(self, given: Collection[str], base: Path) -> Train:
         """The same with the model's own defaults of the settings that are not given; `base` is the directory of the YAML file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import fields
 
 from MLTools.NanoML.config.analysis import Config, scored_values
 from MLTools.NanoML.config.data import TRAINING
@@ -50,8 +51,9 @@ def _unused(config: Config) -> Iterator[Problem]:
         return
     given: list[Keys] = [("train", name) for name in config.document.data.get("train") or {}]
     given += [("tune", "space", name) for name in (config.tune.space if config.tune else ())]
+    unused = Train.about(found.unused)
     for place in given:
-        if place[-1] in found.unused:
+        if place[-1] in unused:
             yield place, f'means nothing to the model "{config.train.model}". Remove it, or take another model'
 
 
@@ -287,13 +289,6 @@ def _evaluate(config: Config) -> Iterator[Problem]:
         yield ("evaluate", "data_in"), what
 
 
-# settings of `train` that `tune.space` can name, beside options.NAME
-_TUNABLE = (
-    "batch_size", "learning_rate", "schedule", "warmup", "weight_decay", "clip", "epochs", "patience", "precision",
-    "ema", "decorrelate", "sampler", "features",
-)  # fmt: skip
-
-
 def _searches(config: Config) -> Iterator[Problem]:
     """Mistakes in the section `tune`."""
     tune, train = config.tune, config.train
@@ -308,11 +303,12 @@ def _searches(config: Config) -> Iterator[Problem]:
     elif train.objective != OBJECTIVES[0] and tune.metric != METRICS[0]:
         what = "train.objective: result aims at the expected uncertainty, which validation_loss stands for then"
         yield ("tune", "metric"), f"{what}. Remove one of the two"
+    known = [it.name for it in fields(Train) if it.metadata.get("searched")]
     for name, axis in tune.space.items():
         place = ("tune", "space", name)
         is_option = name.startswith("options.")
-        if name not in _TUNABLE and not is_option:
-            yield place, f"is not a setting that can be searched. {suggestion(name, [*_TUNABLE, 'options.NAME'])}"
+        if name not in known and not is_option:
+            yield place, f"is not a setting that can be searched. {suggestion(name, [*known, 'options.NAME'])}"
             continue
         problems = list(_range(axis) if axis.choices is None else _choices(axis))
         yield from ((place, problem) for problem in problems)

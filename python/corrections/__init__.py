@@ -6,4 +6,5 @@ from MLTools.NanoML.corrections.era import Corrections
 from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile
 from MLTools.NanoML.nanoaod.weights import Factor
 
+PAGE = "howto/corrections.md"
 __all__ = ["Correction", "CorrectionFile", "Corrections", "Factor"]

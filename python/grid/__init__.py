@@ -1,1 +1,3 @@
 """Access to the grid: proxies and certificates."""
+
+PAGE = "cern.md"

@@ -19,6 +19,7 @@ from MLTools.NanoML.model.entries import Discriminant
 from MLTools.NanoML.model.file import KEY, metadata_text, open_session, twin_of, write_described
 from MLTools.NanoML.model.model import Model
 
+PAGE = "model.md"
 __all__ = [
     "CLASSES",
     "KEY",

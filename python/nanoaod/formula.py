@@ -28,6 +28,7 @@ from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Arrays, Entries
 
+PAGE = "skim.md"
 _Floats = NDArray[np.float64]
 _Function = Callable[..., Any]  # of numbers
 

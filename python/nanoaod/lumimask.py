@@ -18,6 +18,7 @@ from MLTools.NanoML.errors import NanoMLError
 if TYPE_CHECKING:
     from MLTools.NanoML.rootio.rootfile import RootFile
 
+PAGE = "skim.md"
 _SECTION = ("run", "luminosityBlock")
 _LARGEST = 2**32 - 1
 _CHUNK = 1_000_000

@@ -15,4 +15,5 @@ from __future__ import annotations
 
 from MLTools.NanoML.nanoaodtools.module import PostprocModule, postproc_module
 
+PAGE = "skim.md"
 __all__ = ["PostprocModule", "postproc_module"]

@@ -12,6 +12,7 @@ from MLTools.NanoML.selection.dataset import DatasetInfo
 from MLTools.NanoML.selection.selected import Selected
 from MLTools.NanoML.selection.selection import Selection, load_selection
 
+PAGE = "howto/selection.md"
 __all__ = [
     "UP_DOWN",
     "Column",

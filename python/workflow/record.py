@@ -360,7 +360,8 @@ def _changed_code(task: Task, record: Record) -> Optional[str]:
     if record.code == task.code:
         return None
     if record.version != __version__:
-        return f"NanoML {__version__} does it differently from {record.version}, which did it before"
+        keep = f"`nanoml accept {task.stage} CONFIG` keeps what it made"
+        return f"NanoML {__version__} does it differently from {record.version}, which did it before ({keep})"
     modules = changed(record.code, task.code)
     if not modules:
         return "the code that does it was changed"

@@ -30,6 +30,7 @@ from MLTools.NanoML.workflow.layout import Layout
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config
 
+PAGE = "howto/fit.md"
 SCHEMA = 3
 _OLDER = "was written by an older NanoML, which did not note the data: all is blind again. Use `nanoml unblind`."
 _DEFINED_BY = ("cut", "selection", "model")  # beside the data

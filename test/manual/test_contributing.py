@@ -45,7 +45,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     checkout, environment = copied(ROOT, tmp_path_factory.mktemp("copy"), PARTS)
     made = Copy(checkout, {**environment, "NANOML_CORES": "1"})  # each worker would import all again
     shown = re.findall(r"`([\w/]+\.py)`[^`]*:\n\n```python fragment\n(.*?)```", PAGE, re.S)
-    assert len(shown) == 9
+    assert len(shown) == 10
     for name, code in shown:
         path = made.checkout / name
         if name in TABLES:
@@ -122,6 +122,33 @@ def test_a_network(copy: Copy, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     (tmp_path / "a.yaml").write_text("train: {files: a.h5, model: linear, options: {bias: false}}\n")
     assert copy.run(NETWORK, tmp_path) == "[[2, 3]]\n"
+
+
+SETTING = """
+from click.testing import CliRunner
+from MLTools.NanoML.cli import nanoml
+from MLTools.NanoML.config.training import SCORES, Train
+assert "smoothing" in Train.about([SCORES])  # so that networks for ratios have its default
+for model in ("mlp", "bdt"):
+    content = "{train: {files: a.h5, model: %s, smoothing: 0.1}, tune: {space: {smoothing: {low: 0, high: 1}}}}"
+    open("a.yaml", "w").write(content % model)
+    print(CliRunner().invoke(nanoml, ["config", "check", "a.yaml"]).exception)
+"""
+
+
+def test_a_setting(copy: Copy, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (line,) = re.findall(r"^    smoothing: .*\n", PAGE, re.MULTILINE)
+    path, place = copy.checkout / "python" / "config" / "training.py", "    signal: Optional[str] = setting("
+    path.write_text(path.read_text().replace(place, line + place))
+    found = copy.run(SETTING, tmp_path)
+    assert found.count("means nothing to the model") == found.count('means nothing to the model "bdt"') == 2
+
+
+def test_a_command(copy: Copy, tmp_path: Path) -> None:
+    program = "import sys; from MLTools.NanoML.cli import main; sys.argv[1:] = {}; main()"
+    assert copy.run(program.format(["greet"]), tmp_path) == "Hello.\n"
+    assert "greet         Greet the user." in copy.run(program.format(["--help"]), tmp_path).partition("Run an")[0]
 
 
 CORRECTION = """

@@ -335,6 +335,16 @@ def test_the_page_on_hdf5(tmp_path: Path, follow: Callable[..., None]) -> None:
     follow("hdf5.md", tmp_path)
 
 
+@has_parts
+def test_what_users_may_import_keeps_its_name_and_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no longer as it was breaks somebody's code; `python doc/hooks/reference.py` writes the list again."""
+    pytest.importorskip("mkdocs")
+    monkeypatch.syspath_prepend(ROOT / "doc" / "hooks")
+    reference = importlib.import_module("reference")
+    promised = (ROOT / "doc" / "promised.txt").read_text().splitlines()
+    assert list(reference.promised()) == promised
+
+
 @pytest.mark.exhaustive("pages of the manual")
 def test_the_site_is_whole(tmp_path: Path) -> None:
     """Links, anchors and the navigation, as `make doc` checks them; nothing is fetched from another host."""

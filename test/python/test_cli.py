@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
@@ -15,7 +14,7 @@ import uproot
 from click.testing import CliRunner
 
 from MLTools.NanoML import installation
-from MLTools.NanoML.cli import PAGES, _from_here, nanoml, page_of, where
+from MLTools.NanoML.cli import _from_here, nanoml, page_of, where
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.selection import Cutflow
 from MLTools.NanoML.stages import STAGES
@@ -155,11 +154,13 @@ def test_too_little_memory_is_one_message(fails: str) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_all_pages_and_modules_exist() -> None:
-    for module, page in PAGES.items():
+def test_all_pages_exist() -> None:
+    parts = [ROOT / it for it in ("python", "data_processing", "ML_processing", "statistical_analysis")]
+    modules = [path for part in parts for path in part.rglob("*.py")]
+    pages = [re.findall('^PAGE = "(.*)"$', path.read_text(), re.MULTILINE) for path in modules]
+    assert any(pages)
+    for (page,) in filter(None, pages):
         assert (ROOT / "doc" / page).is_file(), page
-        if (ROOT / module.split(".")[0]).is_dir() or module.startswith("MLTools"):
-            assert importlib.util.find_spec(module) is not None, module
     for stage in STAGES:
         assert stage.page is None or (ROOT / "doc" / stage.page).is_file(), stage
 

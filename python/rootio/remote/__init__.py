@@ -1,1 +1,3 @@
 """Reading over XRootD, and small operations on remote storage."""
+
+PAGE = "xrootd.md"

@@ -57,7 +57,7 @@ def test_values_go_into_the_section(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("learning_rat: {low: 1, high: 2}", 'is not a setting that can be searched. Did you mean "learning_rate"?'),
-        ("seed: {choices: [1, 2]}", "is not a setting that can be searched. Known: batch_size, "),
+        ("seed: {choices: [1, 2]}", "is not a setting that can be searched. Known: features, "),
         ("learning_rate: {low: 0.1, high: 0.01}", "low, 0.1, is not below high, 0.01."),
         ("learning_rate: {low: 0.1}", 'takes "low" and "high"'),
         ("weight_decay: {low: 0, high: 0.01, log: true}", "low, 0, has no logarithm"),
