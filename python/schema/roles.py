@@ -13,9 +13,9 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 _ROLE = "role"
 READS = {_ROLE: "reads"}
@@ -32,7 +32,7 @@ class Described(NamedTuple):
 
     settings: Mapping[str, object]  # all that its result depends on beside files and code, as JSON holds it
     reads: tuple[str, ...]
-    writes: tuple[str, ...]
+    writes: tuple[Path, ...]
     beside: tuple[str, ...]  # the settings, and files that are read, which decide a part of the result alone
     core: tuple[str, ...]  # the files of which it reads the core alone
 
@@ -51,12 +51,11 @@ def describe(job: object) -> Described:
         _settle(job, "", settings, beside)
         beside.extend(_files([getattr(job, name) for name in fields["beside"]], "reads"))
         before = _shared[kind] = held, settings, tuple(_files(held, "reads")), tuple(dict.fromkeys(beside))
-    reads, core, writes = (
-        [*_files([getattr(job, name) for name in fields[role]], "")] for role in ("reads", "core", "writes")
-    )
+    reads, core = ([*map(str, _named(job, fields[role]))] for role in ("reads", "core"))
+    writes = tuple(path if isinstance(path, Path) else Path(path) for path in _named(job, fields["writes"]))
     also = map(str, getattr(job, "also_read", ()))
     every = tuple(dict.fromkeys([*reads, *core, *before[2], *also]))
-    return Described(before[1], every, tuple(writes), before[3], tuple(core))
+    return Described(before[1], every, writes, before[3], tuple(core))
 
 
 def _settle(value: object, place: str, settings: dict[str, object], beside: list[str]) -> None:
@@ -88,6 +87,16 @@ def decisive(value: object) -> object:
     if isinstance(value, Collection):
         return [decisive(item) for item in value]
     raise TypeError(f"{type(value).__name__} cannot be a setting of a job: {value!r}")
+
+
+def _named(job: object, fields: Sequence[str]) -> Iterator[Union[str, Path]]:
+    """The files that fields name; most fields are one file, which is found at once, and whose path is not made anew."""
+    for name in fields:
+        value = getattr(job, name)
+        if value and isinstance(value, (str, Path)):
+            yield value
+        else:
+            yield from _files(value, "")
 
 
 def _files(value: object, role: str) -> Iterator[str]:

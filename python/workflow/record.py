@@ -22,7 +22,7 @@ from MLTools.NanoML.contracts.hdf5 import core_of
 from MLTools.NanoML.dependencies import changed
 from MLTools.NanoML.observing import FILE, FOLDER, PRESENCE, VARIABLE, state
 from MLTools.NanoML.schema.plain import build
-from MLTools.NanoML.workflow.task import Stamp, Task, known
+from MLTools.NanoML.workflow.task import Stamp, Task, known, version_of
 
 NOT_DONE, ASKED = "not done yet", "you asked for it"
 """Why a task is to be run that never was, or that is up to date."""
@@ -131,12 +131,24 @@ class Records:
 
     directory: Path  # WORKDIR/.nanoml
     base: Optional[Path] = None  # the directory of the YAML file, if there is one
-    _settings: dict[int, tuple[object, Any, str]] = field(default_factory=dict)  # relative and as text, by identity
+    _settings: dict[int, tuple[object, Any, str]] = field(
+        default_factory=dict
+    )  # relative, with their hash, by identity
     _states: dict[str, Optional[str]] = field(default_factory=dict)
 
     def path(self, task: Task) -> Path:
         """Where the record of a task is."""
-        return self.directory / task.stage / f"{task.name}.json"
+        return Path(self.place(task))
+
+    def place(self, task: Task) -> str:
+        """The same as text: to make thousands of paths takes longer than to look at the files."""
+        return f"{self._places[0][0]}{self.directory.name}/{task.stage}/{task.name}.json"
+
+    @functools.cached_property
+    def _places(self) -> tuple[tuple[str, str], ...]:
+        """The directories to which paths in it are relative, and the words for these."""
+        base = () if self.base is None else ((f"{self.base}/", _BASE),)
+        return (f"{self.directory.parent}/", _WORK), *base
 
     def read(self, task: Task) -> Optional[Record]:
         """The record of a task that was done; None if there is none that can be read."""
@@ -208,16 +220,16 @@ class Records:
 
     def relative(self, path: str) -> str:
         """A path as records have it; any other text as it is."""
-        for directory, begin in ((self.directory.parent, _WORK), (self.base, _BASE)):
-            if directory is not None and f"{path}/".startswith(f"{directory}/"):
-                return begin + path[len(str(directory)) + 1 :]
+        for place, begin in self._places:
+            if f"{path}/".startswith(place):
+                return begin + path[len(place) :]
         return path
 
     def absolute(self, path: str) -> str:
         """Undo `relative`."""
-        for directory, begin in ((self.directory.parent, _WORK), (self.base, _BASE)):
-            if directory is not None and path.startswith(begin):
-                return f"{directory}/{path[len(begin) :]}"
+        for place, begin in self._places:
+            if path.startswith(begin):
+                return place + path[len(begin) :]
         return path
 
     def shown(self, path: str) -> str:
@@ -235,10 +247,10 @@ class Records:
         return self._states[key]
 
     def settings(self, task: Task) -> tuple[Any, str]:
-        """The settings of a task as records have them, and as text; tasks share them."""
+        """The settings of a task as records have them, and the hash of these; tasks share them."""
         if id(task.settings) not in self._settings:
             found = self._relative(json.loads(json.dumps(dict(task.settings))))
-            self._settings[id(task.settings)] = task.settings, found, json.dumps(found, sort_keys=True)
+            self._settings[id(task.settings)] = task.settings, found, _hash(json.dumps(found, sort_keys=True))
         return self._settings[id(task.settings)][1:]
 
     def _relative(self, value: Any) -> Any:
@@ -419,10 +431,9 @@ class Fingerprints:
             self._observed.setdefault(key, set()).add(seen)
         return self._digest(task, record.inputs, record.outputs)
 
-    def _stamp(self, path: str) -> Stamp:
-        now = Stamp.of(path)
-        return Stamp(self._records.relative(path), now.size, now.modified, now.changed, now.inode)
+    def _stamp(self, path: str) -> str:
+        return version_of(path, self._records.relative(path))
 
-    def _digest(self, task: Task, inputs: Iterable[Stamp], outputs: Iterable[Stamp]) -> str:
-        settings, record = self._records.settings(task)[1], self._stamp(str(self._records.path(task)))
-        return _hash("\0".join([task.code, settings, *map(str, [record, *inputs, "", *outputs])]))
+    def _digest(self, task: Task, inputs: Iterable[object], outputs: Iterable[object]) -> str:
+        settings, record = self._records.settings(task)[1], self._stamp(self._records.place(task))
+        return _hash("\0".join([task.code, settings, record, *map(str, inputs), "", *map(str, outputs)]))

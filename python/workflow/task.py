@@ -53,7 +53,7 @@ class Task:
         found, partly = describe(job), others.pop("partly", None)
         others = {"beside": found.beside, "core": found.core, **others}
         others["partly"] = functools.partial(partly, job) if partly else None
-        outputs = others.pop("outputs", None) or tuple(map(Path, found.writes))
+        outputs = others.pop("outputs", None) or found.writes
         return cls(stage, name, found.reads, outputs, found.settings, code, functools.partial(kernel, job), **others)
 
     def do(self) -> dict[str, Any]:
@@ -119,7 +119,22 @@ class Stamp:
         return now.size == self.size and file_hash(path) == self.content
 
     def __str__(self) -> str:
-        return f"{self.path} {self.size} {self.modified} {self.changed} {self.inode}"
+        return _in_words(self.path, self.size, self.modified, self.changed, self.inode)
+
+
+def _in_words(*version: object) -> str:
+    return " ".join(map(str, version))
+
+
+def version_of(path: str, shown: str) -> str:
+    """The version of a file now as the text of its stamp, with its path as it is to be shown; OSError if there is none.
+
+    Of a hundred thousand files, making stamps takes longer than looking at them.
+    """
+    if is_remote(path):
+        return str(replace(Stamp.of(path), path=shown))
+    status = os.stat(path)
+    return _in_words(shown, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 _remote: dict[str, FileStatus] = {}

@@ -38,7 +38,7 @@ def test_fields_say_what_is_read_and_made_and_what_decides() -> None:
     job = Job("a.root", Path("b.root"), {"Muon": ["c.root", "a.root"]}, regions, {("SR", None): math.nan})
     found = describe(job)
     assert found.reads == ("a.root", "c.root", "sf.csv", "named.json")
-    assert found.writes == ("b.root",)
+    assert found.writes == (Path("b.root"),)
     assert found.settings == {"regions": [{"name": "SR"}], "shares": [[["SR", None], "nan"]], "folder": "models"}
     other = describe(replace(job, source="d.root", output=Path("e.root"), chunk=5))
     assert other.settings is found.settings
