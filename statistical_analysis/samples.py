@@ -222,7 +222,7 @@ class SampleMaker:
         shapes = {
             name: shape
             for name, shape in {**rough, **smoothed}.items()
-            if channel.is_unbinned or self._matters(channel, process, name, kept, shape)
+            if channel.is_unbinned or self._matters(channel, process, name, kept, errors, shape)
         }
         return Sample(
             process,
@@ -275,15 +275,19 @@ class SampleMaker:
             self.remarks.append(Remark("smoothed", channel.name, process, what, max(seen.values())))
         return found
 
-    def _matters(self, channel: HistogramChannel, process: str, nuisance: str, nominal: Floats, shape: Shape) -> bool:
+    def _matters(
+        self, channel: HistogramChannel, process: str, nuisance: str, nominal: Floats, errors: Floats, shape: Shape
+    ) -> bool:
         """Whether a shape is kept; a remark if it is not, and if its changes of the yield up and down do not balance."""
         if not shape.changes(nominal):
             self.remarks.append(Remark("pruned", channel.name, process, f"{nuisance} changes nothing: it is left out"))
             return False
         up, down = (float(each.sum() / nominal.sum()) - 1 for each in (shape.up, shape.down))
-        if up * down > 0 and min(abs(up), abs(down)) > SMALLEST_CHANGE:
+        # by n events of weight w, the change is known to w times the root of n at best: of fewer than four it is noise
+        least = max(SMALLEST_CHANGE, 4 * float(((errors / nominal.sum()) ** 2).sum()))
+        if up * down > 0 and min(abs(up), abs(down)) > least:
             how = "both in the same direction"
-        elif max(abs(up), abs(down)) > max(_LARGE, _LOPSIDED * min(abs(up), abs(down))):
+        elif max(abs(up), abs(down)) > max(_LARGE, least, _LOPSIDED * min(abs(up), abs(down))):
             how = "which do not balance"
         else:
             return True

@@ -33,6 +33,11 @@ code { font-size: .92em; overflow-wrap: anywhere; }
 .dim { color: var(--dim); } .result { font-size: 1.15rem; }
 .pages { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: .2rem 0 .5rem; border-bottom: 1px solid var(--line); }
 .pages a[aria-current] { color: var(--text); font-weight: 600; }
+.first { display: grid; grid-template-columns: minmax(0, 34rem) minmax(15rem, 1fr); gap: 0 1.5rem; }
+.first { grid-template-rows: auto 1fr; } .first > * { grid-column: 2; }
+.first > figure { grid-column: 1; grid-row: 1 / 3; margin: .4rem 0; } .first figure img { width: 100%; }
+.first .key { flex-direction: column; gap: .5rem; margin: .6rem 0; } .first .key li { flex: none; padding: .3rem .8rem; }
+.first .verdict { margin: .2rem 0; } .first .verdict li { font-size: .92rem; padding: .4rem .7rem; }
 .key { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1.2rem 0; padding: 0; list-style: none; }
 .key li { flex: 1 1 14rem; background: var(--soft); border-radius: 4px; padding: .7rem 1rem; }
 .key b { display: block; font-size: 1.5rem; line-height: 1.3; }
@@ -72,6 +77,7 @@ figcaption { max-width: 48rem; margin-top: .6rem; } figcaption p { margin: .3rem
 @media (min-width: 62rem) {
   section > figure.narrow, section > figure.small { display: grid; grid-template-columns: 34rem minmax(0, 1fr); gap: 1.5rem; }
 }
+@media (max-width: 62rem) { .first { display: block; } }
 @media (max-width: 40rem) {
   body { font-size: 15px; padding: .6rem .8rem 3rem; } h1 { font-size: 1.35rem; } h2 { font-size: 1.12rem; }
   table { font-size: .85rem; } th, td { padding-right: .8rem; }
@@ -244,8 +250,13 @@ def by_severity(answers: Iterable[Answer]) -> list[Answer]:
     return sorted(answers, key=lambda it: [*_STATES].index(it.state))
 
 
-def verdict_list(answers: Iterable[Answer], titles: Mapping[str, str] = MappingProxyType({})) -> str:
-    """All answers by severity: of each the first sentence, and a link to where it is shown, with its title; the rest is folded."""
+def verdict_list(
+    answers: Iterable[Answer], titles: Mapping[str, str] = MappingProxyType({}), most: Optional[int] = None
+) -> str:
+    """All answers by severity: of each the first sentence, and a link to where it is shown, with its title; the rest is folded.
+
+    So are all answers but the first ones, if there are more than `most`.
+    """
     lines = []
     for it in by_severity(answers):
         text, *rest = _SENTENCE.split(it.text, maxsplit=1)
@@ -258,7 +269,9 @@ def verdict_list(answers: Iterable[Answer], titles: Mapping[str, str] = MappingP
             f'<li class="{it.state}"><span class="state">{_STATES[it.state]}</span><b>{escape(it.question)}</b> {escape(text)}{link}'
             f"{folded('More', f'<p>{escape(rest[0])}</p>') if rest else ''}</li>"
         )
-    return f'<ul class="verdict">{"".join(lines)}</ul>'
+    first, more = (f'<ul class="verdict">{"".join(some)}</ul>' for some in (lines[:most], lines[len(lines[:most]) :]))
+    count = len(lines) - len(lines[:most])
+    return first + (folded(f"{count} more to look at", more) if count else "")
 
 
 def folded(title: str, content: str) -> str:

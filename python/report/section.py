@@ -239,6 +239,7 @@ class Block:
         return f'<section id="{stem_of(self.anchor)}"{kind}><h2>{escape(self.title)}</h2>{alarms}{content}</section>'
 
 
+_MOST = 2  # answers on the first screen
 _TRIGGERED = {"bad": "alarm", "look": "care"}
 
 
@@ -252,7 +253,10 @@ def _image(directory: Optional[Path], name: str, caption: Caption) -> str:
 
 @dataclass(frozen=True)
 class Document:
-    """A page: its title, where it is in the work directory, HTML above and below the answers, and its blocks."""
+    """A page: its title, where it is in the work directory, HTML above and below the answers, and its blocks.
+
+    With `is_first` all above the contents is one screen, with a figure beside the rest, and at most two of the answers.
+    """
 
     title: str
     here: str
@@ -260,6 +264,7 @@ class Document:
     answers: Sequence[Answer]
     blocks: Sequence[Block]
     notes: Sequence[str] = ()
+    is_first: bool = False
 
     def html(self, style: Style, directory: Optional[Path]) -> str:
         """The page, with its figures from a directory; without one they stay beside it, since they are many."""
@@ -267,9 +272,9 @@ class Document:
         others = {place: title for title, place in style.site.pages}
         links = "".join(f'<li><a href="#{quote(stem_of(it.anchor))}">{escape(it.title)}</a></li>' for it in self.blocks)
         answers = [it if it.link in titles or "#" in it.link[1:] else replace(it, link="") for it in self.answers]
+        found = verdict_list(answers, {**others, **titles}, _MOST if self.is_first else None) if answers else ""
         parts = [
-            self.lead,
-            verdict_list(answers, {**others, **titles}) if answers else "",
+            f'<div class="first">{self.lead}<div>{found}</div></div>' if self.is_first else self.lead + found,
             *(f'<p class="note">{escape(text)}</p>' for text in self.notes),
             f'<nav class="contents" aria-label="Contents"><b>Contents</b><ul>{links}</ul></nav>' if links else "",
             *(it.html(directory, self.answers) for it in self.blocks),

@@ -7,6 +7,7 @@ cuts and regions is a table and a picture.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,7 +23,7 @@ from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.accounting import Accounting, aligned
 from MLTools.NanoML.nanoaod.fileaccounting import Step
 from MLTools.NanoML.parallel import RECORDS
-from MLTools.NanoML.report.page import Answer, Digest, by_severity, folded, rounded, table
+from MLTools.NanoML.report.page import Answer, Digest, by_severity, figure, folded, rounded, table
 from MLTools.NanoML.report.section import Block, Caption, Document, Style
 from MLTools.NanoML.schema.plain import DAMAGE, read_or_none
 from MLTools.NanoML.stages import NAMES
@@ -192,7 +193,19 @@ class _Overview:
         if not worries:
             lead += '<p class="dim">Nothing is known that should worry.</p>'
         blocks = [*self.flowing(), *self.trainings(), *self.drawn(), *self.fitted(), *self.files(), *self.provenance()]
-        return Document("Analysis", _PLACE, lead, worries, blocks)
+        picture = self.picture()
+        return Document("Analysis", _PLACE, lead + picture, worries, blocks, is_first=bool(picture))
+
+    def picture(self) -> str:
+        """The figure of the result: the limits, the first signal region after the fit, or the scores; empty if there is none yet."""
+        layout, config = Layout.of(self.analysis.config), self.analysis.config
+        fits = ["limits", *(f"postfit_{it}*" for it in (config.fit.channels if config.fit else ())), "limit", "scan"]
+        runs = [layout.training(era) for era in config.trainings] if config.train else []
+        for directory, names in [(layout.fit, fits), *((run, ["scores", "predictions"]) for run in runs)]:
+            for path in (it for name in names for it in sorted(directory.glob(f"{name}.png"))):
+                what = re.sub("_+", " ", path.stem)
+                return figure(self.place(path.with_suffix("")), None, f"{what[:1].upper()}{what[1:]}", "narrow")
+        return ""
 
     def place(self, path: Path) -> str:
         """A path in the work directory, as links have it."""
@@ -268,16 +281,16 @@ class _Overview:
             yield f"{signal} + {others}" if signal else others, f"expected events {where}"
 
     def answers(self) -> Iterator[Answer]:
-        """The answers of reports and fits, and the files that are missing, with links to where it is shown."""
+        """The answers of fits and reports, and the files that are missing, with links to where it is shown."""
         layout = Layout.of(self.analysis.config)
-        for era, it in self.metrics.items():
-            place, before = self.place(layout.report(era)), f"Training {era}: " if era else ""
-            yield from (replace(_at(place, each), question=before + each.question) for each in it.verdict)
         of_fits = [_at(f"{place}/report.html", each) for place, it in self.fits.items() for each in it.verdict]
         for question in dict.fromkeys(it.question for it in of_fits):
             same = by_severity(it for it in of_fits if it.question == question)
             count = sum(it.state in _WORRIES for it in same)
             yield replace(same[0], text=f"{same[0].text} So it is in {count} of the fits.") if count > 1 else same[0]
+        for era, it in self.metrics.items():
+            place, before = self.place(layout.report(era)), f"Training {era}: " if era else ""
+            yield from (replace(_at(place, each), question=before + each.question) for each in it.verdict)
         for line in missing.lines(missing.read(self.workdir)):
             yield Answer("Is every file read?", "look", f"{line}.", "#files")
 

@@ -127,11 +127,13 @@ def _pulls(results: Results) -> Answer:
 
 
 def _correlations(results: Results) -> Answer:
+    """Of uncertainties that were given: what is free, or the simulation of a bin, follows from the others."""
     question, names = "Correlated?", [it.name for it in results.parameters]
-    matrix = np.abs(np.triu(np.array(results.correlations), 1))
+    given = np.array([it.kind == CONSTRAINED for it in results.parameters])
+    matrix = np.abs(np.triu(np.array(results.correlations), 1)) * np.outer(given, given)
     pairs = [(float(matrix[i, j]), f"{names[i]} and {names[j]}") for i, j in np.argwhere(matrix > _CORRELATION[0])]
     if not pairs:
-        return Answer(question, "good", f"No two parameters have a correlation above {_CORRELATION[0]}.")
+        return Answer(question, "good", f"No two uncertainties have a correlation above {_CORRELATION[0]}.")
     pairs.sort(reverse=True)
     text = listed([f"{pair} ({value:.2f})" for value, pair in pairs], _MOST)
     return Answer(question, state_of(pairs[0][0], _CORRELATION), f"Largest postfit correlations: {text}.")

@@ -177,6 +177,7 @@ class SculptedMasses(Part):
     panels: list[SculptedMass]
     masses: int
     events: int
+    is_decorrelated: bool = False  # whether the training was to keep the shape
 
     @classmethod
     def compute(cls, of: Measurement) -> SculptedMasses | None:
@@ -208,7 +209,7 @@ class SculptedMasses(Part):
                 after = [_after(x, score >= it.score_at_least, weights, edges, tested.seed) for it in chosen]
                 before = histogram(x, weights, edges)
                 panels.append(SculptedMass(name, title, tested.table.classes[i], edges, before, after))
-        return cls(chosen, panels, len(change), len(scored)) if panels else None
+        return cls(chosen, panels, len(change), len(scored), column is not None) if panels else None
 
     def draw(self, style: Style) -> Figure:
         """Shape of each mass for each background, before and after cuts on the score."""
@@ -265,11 +266,13 @@ class SculptedMasses(Part):
             f"events that pass and those that fail, where chance gives {worst.by_chance:.3f}. That is {remark}."
         )
         if significant and excess > _SHAPE:
+            if self.is_decorrelated:
+                return Answer(question, "look", f"{text} A larger train.decorrelate.strength keeps more of the shape.")
             text += (
-                " It matters if the background is taken from that mass's sidebands: then leave the mass out, or name it in "
-                "train.decorrelate."
+                " That is natural for a network that knows the mass. If the background is taken from that mass's sidebands, leave the mass "
+                "out, or name it in train.decorrelate."
             )
-            return Answer(question, "look", text)
+            return Answer(question, "good", text)
         if excess > _SHAPE:
             return Answer(question, "open", f"{text} More events are needed to tell.")
         untested = [f"{it.feature} of {it.background}" for it in self.panels if not _is_sensitive(it)]

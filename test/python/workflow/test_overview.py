@@ -124,7 +124,7 @@ def test_one_page_says_where_an_analysis_stands(config: Config) -> None:
     ):
         assert f"<li><b>{number}</b>{what}</li>" in page
     questions = re.findall(r"</span><b>(.*?)</b>", page)
-    assert questions == ["Overtrained?", "Calibrated?", "Correlated?", "Is every file read?"]
+    assert questions == ["Overtrained?", "Correlated?", "Calibrated?", "Is every file read?"]
     for link in ("training/report.html#scores", "fit/report.html#correlations", "#files"):
         assert f'href="{link}"' in page
     assert "Largest impacts: jes (0.21)." in page
@@ -132,6 +132,11 @@ def test_one_page_says_where_an_analysis_stands(config: Config) -> None:
     assert '<img alt="Training: roc. Trained with torch 2.3." class="small" src="training/roc.png">' in page
     assert "/store/gone.root (no such file)" in page
     assert "<p>Trained with torch 2.3.</p>" in page
+    (config.base / "results/fit/postfit_SR.png").write_bytes(b"png")
+    shown, _, more = text_of(config).partition("2 more to look at")
+    assert '<img alt="Postfit SR" class="narrow" src="fit/postfit_SR.png">' in shown
+    assert re.findall(r"</span><b>(.*?)</b>", shown) == questions[:2]
+    assert re.findall(r"</span><b>(.*?)</b>", more) == questions[2:]
     command = "<code>nanoml skim search.yaml</code>"
     assert rows(page)["skim"] == [command, "3", "2026-05-04 10:00:00", "here", "NanoML 0.1.0"]
 
