@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Optional
 
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.observing import imported, is_of_user
 
 
@@ -101,6 +101,8 @@ def importable(directory: Path) -> Iterator[None]:
 
 
 def _import_failed(what: str, problem: Exception) -> ConfigError:
+    if isinstance(problem, NanoMLError):  # which says all
+        return ConfigError(f"{what}: {problem}")
     where = ""
     if isinstance(problem, SyntaxError):
         where = f" ({problem.filename}:{problem.lineno})"

@@ -179,7 +179,9 @@ def imported(make: Callable[[], ModuleType], is_selection: bool) -> ModuleType:
         _sources[own] = now
     if module.__name__ not in _loaded:
         if _sources.setdefault(own, now) != now:
-            raise NanoMLError(f"{own}: was changed while NanoML ran. Run the same command again.")
+            raise NanoMLError(
+                f"{own}, or what it names, was changed after this was planned. Run the same command again."
+            )
         _loaded.add(module.__name__)
     if is_selection:
         _selections.add(module.__name__)
@@ -304,7 +306,7 @@ def _note(kind: str, name: str, frame: Optional[FrameType] = None, first: _First
     What it is now is found out, unless it is known from its `first` touch.
     """
     key = kind, name
-    while frame is not None and not (frame.f_code.co_name == "<module>" and _users(frame) is frame):
+    while frame is not None and not (_is_importing(frame) and _users(frame) is frame):
         frame = frame.f_back
     module = _at_import.setdefault(frame.f_globals["__name__"], {}) if frame is not None else None
     places = [it for it in (module, _seen) if it is not None and key not in it]
@@ -316,6 +318,12 @@ def _note(kind: str, name: str, frame: Optional[FrameType] = None, first: _First
         with open(_spool, "a", encoding="utf-8") as file:
             file.write(json.dumps([kind, name, first]) + "\n")
     return module is not None
+
+
+def _is_importing(frame: FrameType) -> bool:
+    """Whether a frame imports its module: that of a program, such as the command nanoml, is never imported again."""
+    spec = frame.f_globals.get("__spec__")
+    return frame.f_code.co_name == "<module>" and getattr(spec, "name", None) == frame.f_globals["__name__"]
 
 
 def _touch(kind: str, name: str, frame: FrameType, first: _First = "") -> None:

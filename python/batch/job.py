@@ -118,6 +118,8 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)  # variables that it sets
     # what `digest_of` makes of the submitter's variables: those that user code reads must be the same. None: nobody knows
     variables: Optional[Mapping[str, str]] = None
+    # users' code when it was planned, as `observing.sources` has it; none of what travels, which is what was planned
+    planned: Mapping[str, Optional[str]] = field(default_factory=dict)
     # the versions of the files that travel with it, as `encode` writes them; none if workers see the same files
     sent: Sequence[Any] = ()
 

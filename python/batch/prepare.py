@@ -246,6 +246,7 @@ def _jobs(
         "storage": place.storage,
         "environment": _variables(records, tasks, request.variables),
         "variables": {name: digest_of(name, it) for name, it in observing.variables().items()},
+        "planned": observing.sources() if place.is_shared else {},
         "sent": [] if place.is_shared else _sent(config),
     }
     for stage, of_stage in todo.items():

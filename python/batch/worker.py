@@ -146,7 +146,7 @@ def _attempt(job: Job, task: Task, submitted: Task, staging: Staging) -> TaskRes
         staging.fetch(task, submitted)
         inputs = tuple(stamps(task))
         try:
-            with observed() as seen:
+            with observed(job.planned) as seen:
                 summary = task.do()
         except BaseException:  # including a request to stop
             try:  # what training has learned so far helps the next attempt

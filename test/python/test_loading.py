@@ -31,10 +31,12 @@ def test_a_selection_is_found_in_a_module_and_in_a_file(tmp_path: Path) -> None:
         ("MLTools.NanoML.trilepton:good_leptons", "is not a class made from"),
         ("broken.py:Thing", r"SyntaxError.*broken.py:2"),
         ("raises.py:Thing", r"ZeroDivisionError.*raises.py:1"),
+        ("reads.py:Thing", r'^selection "reads.py:Thing": absent.onnx: [^()]*$'),
     ],
 )
 def test_a_selection_that_cannot_be_found_is_explained(tmp_path: Path, spec: str, message: str) -> None:
     (tmp_path / "broken.py").write_text("x = 1\ndef f(:\n")
     (tmp_path / "raises.py").write_text("1 / 0\n")
+    (tmp_path / "reads.py").write_text("from MLTools.NanoML.model import Model\nModel('absent.onnx')\n")
     with pytest.raises(ConfigError, match=message):
         load_selection(spec, tmp_path)

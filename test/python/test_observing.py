@@ -184,6 +184,23 @@ def test_what_user_code_keeps_counts_for_each_task(tmp_path: Path, monkeypatch: 
     assert task("a.txt") == (("2", "2", "v1"), ["file a.txt", *own])
 
 
+def test_what_user_code_keeps_counts_in_a_program(tmp_path: Path) -> None:
+    """The module of the program, such as the command `nanoml`, is none that is imported."""
+    keeps = "import functools\n@functools.cache\ndef table():\n    open('table.txt').close()\n"
+    program = """if True:
+        from MLTools.NanoML.loading import load_module
+        from MLTools.NanoML.observing import observed
+        for _ in range(2):
+            with observed() as seen:
+                load_module("selection", "keeps.py", "nanoml_selection").table()
+            print(*seen)
+    """
+    for name, text in {"keeps.py": keeps, "program.py": program, "table.txt": ""}.items():
+        (tmp_path / name).write_text(text)
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout == f"file {tmp_path}/table.txt\n" * 2
+
+
 @pytest.mark.parametrize("when", ["read", "imported"])
 def test_a_file_that_is_changed_while_a_task_reads_it_is_an_error(tmp_path: Path, mine: Any, when: str) -> None:
     path = tmp_path / "tables" / ("sf.json" if when == "read" else "import.json")
@@ -197,7 +214,7 @@ def test_code_that_is_not_what_another_process_has_planned_is_an_error(tmp_path:
     path.write_text("X = 1\n")
     planned = {str(path): state(f"file {path}")}
     path.write_text("X = 2\n")
-    with pytest.raises(NanoMLError, match=f"{path}: was changed while NanoML ran"), observed(planned):
+    with pytest.raises(NanoMLError, match=f"{path}, or what it names, was changed after"), observed(planned):
         load_module("selection", path.name, "nanoml_selection", tmp_path)
 
 

@@ -259,3 +259,19 @@ def test_a_job_is_killed_and_tried_again_by_itself(tmp_path: Path) -> None:
     analysis.closed.unlink()
     assert "Everything is done." in analysis.wait()
     assert set(analysis.done().values()) == {1}
+
+
+@IN_PROC
+def test_code_that_is_not_what_was_submitted_is_refused(tmp_path: Path) -> None:
+    analysis = Analysis(tmp_path, {}, "local", names=DATASETS[:1], skim={"selection": "mine.py:Mine"})
+    code = "from MLTools.NanoML.trilepton import Trilepton\n\n\nclass Mine(Trilepton):\n    size = %d\n"
+    (tmp_path / "mine.py").write_text(code % 1)
+    analysis.closed.touch()
+    analysis.submit()
+    (tmp_path / "mine.py").write_text(code % 2)
+    analysis.closed.unlink()
+    assert (
+        f'"mine.py:Mine": {tmp_path}/mine.py, or what it names, was changed after this was planned.' in analysis.wait()
+    )
+    analysis.resubmit()
+    assert "Everything is done." in analysis.wait()
