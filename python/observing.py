@@ -127,6 +127,13 @@ def observed(planned: Optional[Mapping[str, Optional[str]]] = None) -> Iterator[
         found[key] = state(key) if kind == FILE else first if isinstance(first, str) else None
 
 
+def as_planned(path: Path) -> Path:
+    """A file of the user, noted as it is now unless a task is done: tasks that are planned are to import no other."""
+    if _seen is None:
+        _sources[os.path.abspath(path)] = state(f"{FILE} {os.path.abspath(path)}")
+    return path
+
+
 def sources() -> dict[str, Optional[str]]:
     """The code of users' modules when tasks were planned."""
     return dict(_sources)
@@ -179,9 +186,7 @@ def imported(make: Callable[[], ModuleType], is_selection: bool) -> ModuleType:
         _sources[own] = now
     if module.__name__ not in _loaded:
         if _sources.setdefault(own, now) != now:
-            raise NanoMLError(
-                f"{own}, or what it names, was changed after this was planned. Run the same command again."
-            )
+            raise NanoMLError(f"{own}, or what it names, was changed after this was planned: run or submit it again.")
         _loaded.add(module.__name__)
     if is_selection:
         _selections.add(module.__name__)
@@ -254,7 +259,7 @@ def state(key: str) -> Optional[str]:
             return code_of(Path(name), only_own=True) if os.path.isfile(name) else None
         else:
             return file_hash(name)
-    except (KeyError, OSError):
+    except (KeyError, OSError, SyntaxError):
         return None
     return hashlib.sha256(content).hexdigest()
 

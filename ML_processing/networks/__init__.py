@@ -13,6 +13,7 @@ from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.loading import file_of
+from MLTools.NanoML.observing import as_planned
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Train
@@ -60,4 +61,5 @@ def beginning(train: Train) -> list[object] | None:
 def code_behind(model: str, *roots: str) -> str:
     """A hash of the code behind some modules and a model, as returned by `resolve_model`; a ConfigError if it is missing."""
     place = model.rpartition(":")[0]
-    return code_of(*roots, file_of(f'train.model: "{model}"', place) if place else f"ML_processing.networks.{model}")
+    own = as_planned(file_of(f'train.model: "{model}"', place)) if place else f"ML_processing.networks.{model}"
+    return code_of(*roots, own)

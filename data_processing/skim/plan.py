@@ -19,6 +19,7 @@ from MLTools.NanoML.loading import file_of
 from MLTools.NanoML.nanoaod.fileaccounting import WeightSums
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.nanoaod.provenance import CertifiedBy, Criteria
+from MLTools.NanoML.observing import as_planned
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import is_histogram
@@ -88,7 +89,7 @@ class SkimJob:
             place, _, name = spec.rpartition(":")
             if not place or not name:
                 raise ConfigError(f'module "{spec}": write it as module:NAME or file.py:NAME.')
-            found.append(file_of(f'module "{spec}"', place, self.base))
+            found.append(as_planned(file_of(f'module "{spec}"', place, self.base)))
         return found
 
     def sources(self) -> list[Path]:

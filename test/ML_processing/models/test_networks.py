@@ -14,9 +14,11 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from ML_processing.events.inputs import CollectionShape, EventTensors, Inputs, ObjectTensors, Shape
 from ML_processing.models.network import Network, make_network
+from ML_processing.networks import code_behind
 from ML_processing.networks.tabular import Tabular
 from MLTools.NanoML.config.training import MODELS
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.observing import observed, sources
 
 Build = Callable[..., Network]
 Draw = Callable[..., Inputs]
@@ -312,6 +314,15 @@ def test_a_broken_file(tmp_path: Path, shape: Shape) -> None:
     path = tmp_path / "broken.py"
     path.write_text("1 / 0\n")
     with pytest.raises(ConfigError, match='broken.py:Linear": cannot be imported: ZeroDivisionError'):
+        make_network(f"{path}:Linear", {}, shape)
+
+
+def test_a_file_that_was_edited_since_it_was_planned(tmp_path: Path, shape: Shape) -> None:
+    path = tmp_path / "edited.py"
+    path.write_text("X = 1\n")
+    code_behind(f"{path}:Linear")
+    path.write_text("X = 2\n")
+    with pytest.raises(ConfigError, match="was changed after this was planned"), observed(sources()):
         make_network(f"{path}:Linear", {}, shape)
 
 
