@@ -219,7 +219,7 @@ def _variables(records: Records, tasks: Sequence[Task], asked: Collection[str]) 
                     f"Your code reads the environment variable {name}, which may be a secret by its name, so no job gets it. "
                     "Let your code read a file that only you can read, or give the variable another name."
                 )
-            found[name] = os.environ[name]
+            found.setdefault(name, os.environ[name])
     return found
 
 

@@ -125,6 +125,7 @@ def resubmit(submission: Submission, on: Optional[str] = None, max_missing: Opti
         )
     tasks = (task for job in status.of("failed") if job.result for task in job.result.tasks.values())
     read = {key.partition(" ")[2] for task in tasks for key in task.observed if key.startswith(f"{VARIABLE} ")}
+    read.update(name for job in status.of("failed") for name in submission.job(job.entry.name).environment)
     request = JobRequest(
         submission.what, on or submission.system, lacked=dict(_lacked(status)), variables=frozenset(read)
     )

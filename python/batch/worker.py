@@ -39,7 +39,7 @@ from MLTools.NanoML.batch.job import (
     url_of,
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, lacks_memory
-from MLTools.NanoML.observing import VARIABLE, observed, state_of
+from MLTools.NanoML.observing import SECRET, VARIABLE, observed, state_of
 from MLTools.NanoML.rootio.remote import storage
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 from MLTools.NanoML.terminal.progress import say
@@ -133,9 +133,11 @@ def _refuse_other_variables(job: Job, touched: Mapping[str, Optional[str]]) -> N
             continue
         wanted, found = (job.variables or {}).get(name), digest_of(name, touched[f"{kind} {name}"])
         if found != wanted:
+            remedy = f'nanoml resubmit hands it on, and batch.setup sets it for all jobs: ["export {name}=..."]'
+            if SECRET.fullmatch(name):
+                remedy = "It may be a secret by its name, so no job gets it: let your code read a file that only you can read."
             raise _OtherVariableError(
-                f"Your code reads the environment variable {name}, which is not the same here as where you submitted. nanoml resubmit "
-                f'hands it on, and batch.setup sets it for all jobs: ["export {name}=..."]'
+                f"Your code reads the environment variable {name}, which is not the same here as where you submitted. {remedy}"
             )
 
 

@@ -125,6 +125,7 @@ def test_variables_that_code_reads_are_the_submitters(
     (problem,) = read(tmp_path).problems or [None]
     name = "MY_TABLES" if here["MY_TABLES"] == "v2" else "MY_TOKEN"
     assert is_same or f"reads the environment variable {name}, which is not the same" in str(problem)
+    assert ("nanoml resubmit hands it on" in str(problem)) == (name == "MY_TABLES")
     job = make(1, selection="reads.py:Mine", variables=there, environment={"MY_TABLES": "v1", "MY_TOKEN": "a"})
     assert work(job, tmp_path / "result.json") == 0
     assert (tmp_path / "job.json").stat().st_mode & 0o77 == 0
