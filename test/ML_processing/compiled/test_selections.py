@@ -62,8 +62,9 @@ def identification(events: Events, cutflow: Cutflow) -> Any:
     jets = events.Jet[(events.Jet.id & 0b110) != 0]
     padded = ak.pad_none(jets, 2)
     subleading = ak.fill_none(padded.pt[:, 1], 0.0)
-    charged = ak.count_nonzero(jets.charge, axis=1) > 0
-    return cutflow.cut("subleading", np.where(events.HLT.A, subleading > 10, charged), events)
+    second, charged = ak.firsts(events.Jet[:, 1:].pt), ak.count_nonzero(jets.charge, axis=1) > 0
+    others = charged & (ak.fill_none(second, 0.0) > 20)
+    return cutflow.cut("subleading", np.where(events.HLT.A, subleading > 10, others), events)
 
 
 @pytest.mark.parametrize("name", SELECTIONS)

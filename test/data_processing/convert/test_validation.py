@@ -80,6 +80,12 @@ def test_files_of_all_versions_are_valid(tmp_path: Path, made_files: dict[str, P
     convert_files(ConvertJob([str(made_files[name])], tmp_path / "a.h5", features, objects))
     assert failed(tmp_path / "a.h5", allow_nan=True) == set()
 
+    def lose(jets: dict[str, Any]) -> None:
+        jets.update(truncated={"objects": jets["truncated"]["objects"] + 1, "lost": 1})
+
+    damaged(tmp_path / "a.h5", described(lambda m: lose(m["objects"]["Jet"])))  # where no list is full
+    assert failed(tmp_path / "a.h5", allow_nan=True) == {"truncated"}
+
 
 def put(dataset: str, field: str, value: Any, *rows: int) -> Damage:
     def damage(file: h5py.File) -> None:

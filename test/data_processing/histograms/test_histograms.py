@@ -365,11 +365,12 @@ def test_the_sum_of_one_histogram_does_not_tell_what_another_hides() -> None:
 
     x, y = filled("x", [0.0, 1, 5, 0], [0.0, 70, 30, 0]), filled("y", [0.0, 1, 2, 3, 0], [0.0, 40, 35, 25, 0])
     z, other = filled("z", [0.0, 6, 0], [0.0, 100, 0]), filled("x", [0.0, 1, 5, 0], [0.0, 70, 30, 0], "CR")
-    alike, bins = {it: [it] for it in "xyz"}, BlindBins("S", 0.7)
+    w, alike, bins = filled("w", [0.0, 4, 2, 0], [0.0, 20, 80, 0]), {it: [it] for it in "wxyz"}, BlindBins("S", 0.7)
     hidden = {name: it.tolist() for (name, _), it in _hidden([x, y, z], alike, bins).items()}
     assert hidden["x"] == [False, False, True, False]
     assert hidden["y"] == [False, False, True, True, False]  # 25 are less than 30
     assert hidden["z"] == [False, True, False]
+    assert _hidden([x, y, w], alike, bins)["y", "SR"].tolist() == hidden["y"]  # w alone would hide 20
     assert not _hidden([y, replace(other, name="z")], alike, bins)["y", "SR"].any()
     empty = filled("x", [0.0, 1, 0, 5], [0.0, 70, 30, 0])
     assert _hidden([empty, y], alike, bins)["y", "SR"].tolist() == [False, False, False, True, False]

@@ -106,9 +106,8 @@ def test_unbinned_channels(tmp_path: Path) -> None:
 
 
 def test_which_processes_regions_and_eras_share_a_nuisance_parameter(tmp_path: Path) -> None:
-    text = (
-        "free: [ZZ]\n  nuisances: {scale: {name: QCDscale, eras: {Run3: [2022, 2023]}}, j*_uncorrelated: {name: CMS_*}}"
-    )
+    text = "free: [ZZ]\n  nuisances: {scale: {name: QCDscale, eras: {Run3: [2022, 2023]}}, "
+    text += "tune: {processes: each}, j*_uncorrelated: {name: CMS_*}}"
     config = loaded(tmp_path, ANALYSIS.replace("free: [ZZ]", text))
     assert config.fit is not None
     shared, name = config.fit.shared("scale")
@@ -117,6 +116,7 @@ def test_which_processes_regions_and_eras_share_a_nuisance_parameter(tmp_path: P
     shared, name = config.fit.shared("jes_uncorrelated")
     assert (name, shared.eras, shared.processes) == ("CMS_es", "each", "all")
     assert config.fit.shared("pileup") == (Nuisance(eras="all"), "pileup")
+    assert [config.fit.named("tune", it, "SR", "2018") for it in ("WZ", "ne")] == ["tune_WZ", "tune_ne"]
 
 
 MASSES = """

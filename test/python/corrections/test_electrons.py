@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import awkward as ak
@@ -157,6 +158,11 @@ def test_a_shift_that_cannot_be_is_an_error(tmp_path: Path) -> None:
         lambda *shift: electrons.shifted(made(), corrections, *shift),
         *("electronScale", "electronScal", "electrons. Known are electronScale, electronSm"),
     )
+    text = (INVENTED / "2022" / "electronSS.json").read_text()
+    text = re.sub('"(e?)smear"', lambda it: '"smear"' if it[1] else '"esmear"', text)  # errors above the widths
+    (tmp_path / "wide.json").write_text(text)
+    wide = read(tmp_path, "file: wide.json, scale: Scale, smearing: SmearAndSyst")
+    assert electrons.smearing(wide, *(np.full(1, it) for it in (50.0, 1.0, 0.9, 2.0)))["down"].tolist() == [1.0]
     alone = Corrections.read(INVENTED / "2018.yaml").electrons
     with pytest.raises(NanoMLError, match="the entry names no smearing"):
         electrons.smearing(alone, *(np.ones(1) for _ in range(4)))

@@ -83,6 +83,8 @@ def test_any_set_has_the_uncertainty_of_lhapdf(kind: str, confidence: float) -> 
     assert list(weight.variations) == list(factor.variations)
     assert len(varied) == (6 if kind == "hessian" else 12)
     assert combined(weight.combine, 5.0, varied)[0] - 5.0 == pytest.approx(expected, rel=1e-6)
+    change = (values[:, 12] - values[:, 0]) * 0.0015 / 0.004
+    assert alpha_s(ak.Array(values), PdfSet(1, 10, kind, (0.116, 0.122)))["up"] == pytest.approx(1 + change)
     with pytest.raises(NanoMLError, match=r"the set 12345 has no members"):
         alpha_s(ak.Array(values), own)
 

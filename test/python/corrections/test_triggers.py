@@ -24,11 +24,11 @@ LEGS = ("trailing", "leading", "single")
 
 
 def drawn(counts: NDArray[np.int64], seed: int) -> Leptons:
-    """Leptons with efficiencies at random, tighter legs less efficient than looser ones."""
+    """Leptons with efficiencies at random, also of tighter legs above those of looser ones, as they fluctuate."""
     random = np.random.default_rng(seed)
 
     def legs() -> dict[str, NDArray[np.float64]]:
-        return dict(zip(LEGS, np.sort(random.uniform(size=(3, counts.sum())), axis=0)[::-1]))
+        return dict(zip(LEGS, random.uniform(size=(3, counts.sum()))))
 
     of = {name: Factor(values, {"up": np.sqrt(values)}) for name, values in legs().items()}
     return Leptons(of, {name: Factor(values) for name, values in legs().items()}, Flat({}, offsets_of(counts)))

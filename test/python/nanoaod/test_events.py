@@ -5,6 +5,7 @@ import importlib
 import subprocess
 import sys
 import weakref
+from operator import itemgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -347,6 +348,9 @@ def test_events_that_were_not_computed_are_computed_when_they_are_asked_for() ->
     assert seen == [1, 4]
     more = events.replaced(["MET_pt"], lambda left: {"MET_pt": left.MET.pt + 1})
     assert more.MET.pt.tolist() == [21, 41, 61, 81]
+    pt = itemgetter("MET_pt")
+    once = (it.under("", np.arange(4)).once(pt, ["MET_pt"]) for it in (events, more))
+    assert [it.tolist() for it in once] == [[20, 40, 60, 80], [21, 41, 61, 81]]
     nothing = doubled([])[np.zeros(4, bool)]
     assert (nothing.Jet.pt.tolist(), len(nothing.flat("Jet").pt)) == ([], 0)
 

@@ -131,7 +131,7 @@ class NumberFromBefore(Resumes):
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
         self.begin(events, cutflow)
-        most = int(np.max(ak.num(events.Muon.pt), initial=0))
+        most = int(np.max(np.asarray(ak.num(events.Muon.pt)), initial=0))
         events = cutflow.cut("all of them", np.ones(len(events), bool), events)
         muons = ak.fill_none(ak.pad_none(events.Muon.pt, most), 0.0)
         total = sum((np.asarray(muons[:, place]) for place in range(most)), np.asarray(events.MET.pt))
@@ -209,11 +209,21 @@ class JetsFirst(Resumes):
         return super().select(events, cutflow)
 
 
+class NumberBeforeJets(JetsFirst):
+    """Needs a number after that cut that it takes from all events before."""
+
+    def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
+        most = int(np.max(np.asarray(ak.num(events.Muon.pt)), initial=0))
+        events, columns = super().select(events, cutflow)
+        return events, {**columns, "sum": columns["sum"] + most}
+
+
 def test_what_follows_a_cut_on_jets_is_selected_once_for_all_shifts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shifts, "MANY_EVENTS", 5)
     selection = JetsFirst()
     compare(on_events(selection, EVENTS), repeated(JetsFirst(), monkeypatch))
     assert selection.seen == [2, 4, 0, 0]  # muons: nominally, of the shifts of jets together, and in replays
+    compare(on_events(NumberBeforeJets(), EVENTS), repeated(NumberBeforeJets(), monkeypatch))
 
 
 class AsksShift(Resumes):

@@ -81,6 +81,7 @@ def test_a_reason_reaches_as_far_as_what_has_changed(tmp_path: Path) -> None:
     assert reach({"keep": 1, "cut": 2}) is Reach.PART
     records.forget(task, Reach.PART)
     assert reach({"keep": 1, "cut": 2}) is Reach.PART
+    records.write(task, stamps(task), {"core": "of other events"}, 0.1)
     task.outputs[0].write_text("something else")
     assert reach({"keep": 1, "cut": 2}) is Reach.ALL
 

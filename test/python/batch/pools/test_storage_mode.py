@@ -28,7 +28,7 @@ import yaml
 pytest.importorskip("data_processing.skim.skim")
 pytest.importorskip("XRootD")
 
-from MLTools.NanoML.batch.job import Job, JobResult
+from MLTools.NanoML.batch.job import Job, JobResult, OutputFile
 from MLTools.NanoML.batch.status import Status, observe, settle
 from MLTools.NanoML.batch.submission import JobRequest
 from MLTools.NanoML.batch.submit import find, submit
@@ -297,6 +297,8 @@ def test_what_has_not_changed_is_not_delivered_again(place: Path, storage: Stora
     assert after["kept"].stat().st_mtime_ns == before["kept"]
     assert after["changed"].read_text() == "changed again"
     assert after["output"].stat().st_mtime_ns == max(path.stat().st_mtime_ns for path in after.values())
+    there = [staging.has(OutputFile(str(run / "output"), size, 0, "")) for size in (3, 4)]
+    assert there == [True, False]
 
 
 def test_condor_is_told_of_the_container(analysis: Make) -> None:
