@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.training.ratios import RatioLoss, check_events, description_of
+from ML_processing.training.ratios import MeanRatios, RatioLoss, RatioTraining, check_events, description_of
 from ML_processing.training.result import ResultEvents
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.model import CLASSES, RATIOS
 from services.shiftedbackground import ShiftedBackground
 
 
@@ -55,3 +56,31 @@ def test_what_networks_cannot_learn_is_said_first(tmp_path: Path, capsys: pytest
     one[2, 1] *= 1e4
     refused("effective events of shifted under placeUp", one)
     refused("signal overlaps with no other class: cuts tell it from known by x, from shifted by x", found.varied, 9.0)
+
+
+class Constant(torch.nn.Module):
+    """Gives the same, whatever its inputs are."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.found = {CLASSES: torch.tensor([[value, 0.0]]), RATIOS: torch.tensor([[value]])}
+
+    def forward(self, _: object) -> dict[str, torch.Tensor]:
+        return self.found
+
+
+def test_networks_of_a_fold_give_the_mean_of_ratios_not_of_logarithms() -> None:
+    found = MeanRatios([Constant(0.0), Constant(2.0)])(None)
+    assert found[RATIOS].item() == pytest.approx((1 + np.exp(2)) / 2)
+    assert found[CLASSES].softmax(1)[0, 0].item() == pytest.approx((0.5 + 1 / (1 + np.exp(-2))) / 2)
+
+
+def test_a_network_does_not_see_the_fold_that_it_tests_on(tmp_path: Path) -> None:
+    found, config, device = events(tmp_path / "events.h5", 100), Train("mlp", folds=3, epochs=1), torch.device("cpu")
+    features = np.where(found.table.folds(3)[:, None] == 0, np.float32(9), found.table.features)
+    learned = []
+    for name, it in (("one", found), ("two", replace(found, table=replace(found.table, features=features)))):
+        (tmp_path / name).mkdir()
+        training = RatioTraining(config, description_of(found, [], config, device), it, device)
+        learned.append(training.train(0, 0, tmp_path / name, lambda *_: None).state_dict())
+    assert all(torch.equal(it, learned[1][name]) for name, it in learned[0].items())

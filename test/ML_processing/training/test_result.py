@@ -119,6 +119,7 @@ def test_what_is_expected_in_two_eras(tmp_path: Path) -> None:
     eras = {it: [str(tmp_path / f"{it}.h5")] for it in ("one", "two")}
     target = replace(of_column(target, [4, -2, 2]), luminosity={"one": {}, "two": {}}, eras=eras)
     found = ResultEvents.read(replace(QUICK, target=target), {})
+    assert found.without(0, 4).varied[:, 0].sum() == pytest.approx(found.varied[:, 0].sum(), rel=0.05)
     events = found.tensors(_Unscaled(), np.arange(len(found.table)), torch.device("cpu"))  # type: ignore[arg-type]
     one, two = ResultLoss(found, {}).expected(torch.zeros(len(events), 3), events)
     for samples, name in ((one, "one"), (two, "two")):
