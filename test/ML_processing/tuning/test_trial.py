@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
 pytest.importorskip("optuna")
@@ -79,6 +81,16 @@ def test_no_trial_reads_the_test_fold(tmp_path: Path) -> None:
         study = searched(file, replace(OF_RESULT, target=target, epochs=2), tmp_path / name)
         values.append([each.value for each in study.trials()])
     assert values[0] == values[1]
+
+
+def test_expected_events_are_those_of_all_folds(tmp_path: Path) -> None:
+    target = ShiftedBackground().write(tmp_path / "events.h5", 1000, seed=1)
+    config = replace(OF_RESULT, target=target)
+    found = TrialData.read([tmp_path / "events.h5"], Space(config, {})).expected(config, Tune("validation_significance"))
+    with h5py.File(tmp_path / "events.h5") as file:
+        rows = file["events"][()]
+    assert found is not None
+    assert found.events == pytest.approx(np.bincount(rows["label"], rows["weight"]), rel=0.1)
 
 
 def test_a_trial_is_pruned_by_the_expected_uncertainty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
