@@ -28,7 +28,7 @@ from statistical_analysis.card import read_card
 from statistical_analysis.fit import translate
 from statistical_analysis.inference import FitOrigin, infer
 from statistical_analysis.likelihood import _INTERPOLATION
-from statistical_analysis.model import StatisticalModel, statistical_model
+from statistical_analysis.model import Range, StatisticalModel, statistical_model
 from statistical_analysis.workspace import for_combine, model_in, workspace, write_datacard
 
 Luminosity = dict[str, dict[str, LogNormal]]
@@ -373,6 +373,8 @@ def test_two_lines_of_one_parameter_multiply(foreign: Path) -> None:
     foreign.write_text(CARD.replace("xs     lnN      -     - ", "lumi   lnN      -     1.1 "))
     found = {it.process: it for it in read_card(foreign, "125").channels[0].samples}
     assert found["tt"].factors["lumi"].up == pytest.approx(1.02 * 1.1)
+    foreign.write_text(CARD.replace("1.1 [0.5,2]", "2"))
+    assert read_card(foreign, "125").ranges["norm"] == Range(2.0, 0.0, 20.0)
 
 
 def test_a_card_with_a_wrong_word_is_read_or_refused(foreign: Path) -> None:
@@ -418,6 +420,8 @@ def test_a_workspace_of_others_as_a_card(tmp_path: Path) -> None:
     assert expected(ours, own_0=1)["SR b"] == pytest.approx(expected(theirs, own=[1.1, 1])["SR b"])
     assert "stopped" not in ours.config.par_names
     assert ours.config.param_set("k").suggested_bounds == [[0.1, 3]]
+    content["channels"][0]["samples"][1]["modifiers"].append(modifier("mcstat", "staterror", [2.0, 1.0]))
+    assert model_in(content, tmp_path).channels[0].samples[1].errors.tolist() == [3.0, 1.5]
     content["channels"][0]["samples"][1]["modifiers"].append(modifier("any", "shapefactor", None))
     with pytest.raises(NanoMLError, match="any of b, shapefactor, cannot be in a datacard"):
         model_in(content, tmp_path)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -112,6 +114,23 @@ def test_a_fit_of_which_nothing_is_free_has_a_value() -> None:
     assert found.at.tolist() == [1.0]
     counts, events = np.array([95, 60, 30]), np.array([82.0, 55, 29])
     assert found.twice_nll == pytest.approx(2 * np.sum(events - counts + counts * np.log(counts / events)))
+
+
+@pytest.mark.parametrize(("name", "extreme"), [("one side", np.argmin), ("one side, down", np.argmax)])
+def test_a_parameter_is_moved_to_where_its_effect_turns(name: str, extreme: Any) -> None:
+    likelihood = Likelihood(PATHOLOGICAL[name])
+    (place,), new, _ = likelihood.moves(likelihood.is_fixed, False)
+    points, tried = np.tile(likelihood.start, (41, 1)), np.linspace(-1, 1, 41)
+    points[:, place] = tried
+    turn = tried[extreme([likelihood.expected(it)[0] for it in points])]
+    assert new[-2, 0] == pytest.approx(turn, abs=0.3)
+
+
+def test_the_error_at_the_end_of_a_range_is_where_the_likelihood_that_falls_in_a_line_is_lower_by_one() -> None:
+    likelihood = Likelihood(simple([0], [2.0], [3.0]))
+    found = maximum(likelihood, likelihood.observed)
+    assert found.at.tolist() == [0.0]
+    assert likelihood.covariance(likelihood.observed, found.at)[0, 0] ** 0.5 == pytest.approx(1 / (2 * 2.0))
 
 
 def test_derivatives_are_those_of_differences_also_where_a_bin_has_less_than_nothing() -> None:
