@@ -116,6 +116,14 @@ def test_a_fit_of_which_nothing_is_free_has_a_value() -> None:
     assert found.twice_nll == pytest.approx(2 * np.sum(events - counts + counts * np.log(counts / events)))
 
 
+def test_a_parameter_at_the_end_of_its_range_comes_back() -> None:
+    likelihood = Likelihood(PATHOLOGICAL["luminosity"])
+    aside = likelihood.with_strength(0.0) + np.isfinite(likelihood.widths)
+    found, other = (maximum(likelihood, likelihood.observed, start=it) for it in (likelihood.start, aside))
+    assert found.at[likelihood.poi] > 0
+    assert other.twice_nll == pytest.approx(found.twice_nll, abs=1e-3)
+
+
 @pytest.mark.parametrize(("name", "extreme"), [("one side", np.argmin), ("one side, down", np.argmax)])
 def test_a_parameter_is_moved_to_where_its_effect_turns(name: str, extreme: Any) -> None:
     likelihood = Likelihood(PATHOLOGICAL[name])
