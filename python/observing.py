@@ -328,7 +328,7 @@ def _note(kind: str, name: str, frame: Optional[FrameType] = None, first: _First
 def _is_importing(frame: FrameType) -> bool:
     """Whether a frame imports its module: that of a program, such as the command nanoml, is never imported again."""
     spec = frame.f_globals.get("__spec__")
-    return frame.f_code.co_name == "<module>" and getattr(spec, "name", None) == frame.f_globals["__name__"]
+    return frame.f_code.co_name == "<module>" and getattr(spec, "name", None) == frame.f_globals.get("__name__", "")
 
 
 def _touch(kind: str, name: str, frame: FrameType, first: _First = "") -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -144,9 +145,12 @@ def test_calibration(deviation: float, chance: float, expected: str, says: str) 
 )  # fmt: skip
 def test_sculpting(divergence: float | None, excess: float | None, expected: str, says: str) -> None:
     after = [part(ShapeAfterCut, sculpting=Sculpting(divergence, 0.005, excess))]
-    masses = SculptedMasses([], [part(SculptedMass, feature="WCand_mT", background="WZ", after=after)], 1, 1000)
+    masses = SculptedMasses([], [part(SculptedMass, feature="WCand_mT", background="WZ", after=after)], 1, 1000, True)
     state, text = answer("Does a cut", masses)
     assert state == expected
+    assert says in text
+    natural, text = answer("Does a cut", replace(masses, is_decorrelated=False))
+    assert natural == expected.replace("look", "good")
     assert says in text
 
 
