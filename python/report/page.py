@@ -33,8 +33,7 @@ code { font-size: .92em; overflow-wrap: anywhere; }
 .dim { color: var(--dim); } .result { font-size: 1.15rem; }
 .pages { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: .2rem 0 .5rem; border-bottom: 1px solid var(--line); }
 .pages a[aria-current] { color: var(--text); font-weight: 600; }
-.first { display: grid; grid-template-columns: minmax(0, 34rem) minmax(15rem, 1fr); gap: 0 1.5rem; }
-.first { grid-template-rows: auto 1fr; } .first > * { grid-column: 2; }
+.first { display: grid; grid-template: auto 1fr / minmax(0, 34rem) minmax(15rem, 1fr); gap: 0 1.5rem; } .first > * { grid-column: 2; }
 .first > figure { grid-column: 1; grid-row: 1 / 3; margin: .4rem 0; } .first figure img { width: 100%; }
 .first .key { flex-direction: column; gap: .5rem; margin: .6rem 0; } .first .key li { flex: none; padding: .3rem .8rem; }
 .first .verdict { margin: .2rem 0; } .first .verdict li { font-size: .92rem; padding: .4rem .7rem; }
@@ -255,7 +254,7 @@ def verdict_list(
 ) -> str:
     """All answers by severity: of each the first sentence, and a link to where it is shown, with its title; the rest is folded.
 
-    So are all answers but the first ones, if there are more than `most`.
+    Those beyond the first `most` are folded as a whole.
     """
     lines = []
     for it in by_severity(answers):
@@ -269,9 +268,9 @@ def verdict_list(
             f'<li class="{it.state}"><span class="state">{_STATES[it.state]}</span><b>{escape(it.question)}</b> {escape(text)}{link}'
             f"{folded('More', f'<p>{escape(rest[0])}</p>') if rest else ''}</li>"
         )
-    first, more = (f'<ul class="verdict">{"".join(some)}</ul>' for some in (lines[:most], lines[len(lines[:most]) :]))
-    count = len(lines) - len(lines[:most])
-    return first + (folded(f"{count} more to look at", more) if count else "")
+    first, others = (lines, []) if most is None else (lines[:most], lines[most:])
+    shown, more = (f'<ul class="verdict">{"".join(some)}</ul>' for some in (first, others))
+    return shown + (folded(f"{len(others)} more to look at", more) if others else "")
 
 
 def folded(title: str, content: str) -> str:

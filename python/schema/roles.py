@@ -90,7 +90,7 @@ def decisive(value: object) -> object:
 
 
 def _named(job: object, fields: Sequence[str]) -> Iterator[Union[str, Path]]:
-    """The files that fields name; most fields are one file, which is found at once, and whose path is not made anew."""
+    """The files that some fields name. Most fields hold one path, which is returned as it is."""
     for name in fields:
         value = getattr(job, name)
         if value and isinstance(value, (str, Path)):

@@ -59,7 +59,7 @@ MOST_LOOSE = (
 )
 A_FILE_EACH = (Path("ML_processing", "evaluation", "sections"), Path("python", "corrections"))
 
-MOST = {"product": (79065, 353), "tests": (65252, 344)}
+MOST = {"product": (79064, 353), "tests": (65252, 344)}
 """The brake: the most lines and modules, `__init__` included.
 
 Whoever needs more looks first for what can go, and then changes the number in a commit that says what it buys.
