@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
 from MLTools.NanoML.atomic import cache_directory, write_json
+from MLTools.NanoML.errors import ConfigError
 
 _FILE = re.compile(r"[\w-]+(\.[\w-]+)+")
 # terminal, processes, configuration, access to files: what they hand to a kernel are its job and its files
@@ -41,13 +42,16 @@ _Root = Union[str, Path]
 def code_of(*roots: _Root, only_own: bool = False) -> str:
     """A hash of the code behind some modules of NanoML and files of the user: as long as it is the same, so are the results.
 
-    With `only_own`, what modules of NanoML depend on is left out.
+    With `only_own`, what modules of NanoML depend on is left out. Raises ConfigError if a file of the user is not Python.
     """
     syntaxes = _known()
-    modules = {
-        name: syntaxes.of(path).hash if path.suffix == ".py" else _sha256(path.read_bytes())
-        for name, path in files_behind(*roots, only_own=only_own).items()
-    }
+    try:
+        modules = {
+            name: syntaxes.of(path).hash if path.suffix == ".py" else _sha256(path.read_bytes())
+            for name, path in files_behind(*roots, only_own=only_own).items()
+        }
+    except SyntaxError as problem:
+        raise ConfigError(f"{problem.filename}:{problem.lineno}: {type(problem).__name__}: {problem.msg}.") from None
     code = _sha256(json.dumps(sorted(modules.items())).encode())
     syntaxes.note(code, modules)
     syntaxes.write()

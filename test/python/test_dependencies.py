@@ -10,6 +10,7 @@ import pytest
 
 from MLTools.NanoML import dependencies
 from MLTools.NanoML.dependencies import changed, code_of, files_behind, source_of
+from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.trilepton import Trilepton
 
@@ -246,6 +247,12 @@ def test_words_of_our_messages_do_not_count(tmp_path: Path, monkeypatch: pytest.
         ):
             path.write_text(text.replace(old, new))
             assert (code_of(path) == code) == (is_same and is_ours)
+
+
+def test_a_file_that_is_not_python_is_named_with_its_line(tmp_path: Path) -> None:
+    written(tmp_path, a="import b\n", b="X = 1\nclass Y\n")
+    with pytest.raises(ConfigError, match=r"b\.py:2: SyntaxError: "):
+        code_of(tmp_path / "a.py")
 
 
 def test_the_cache_is_kept_and_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
