@@ -23,12 +23,13 @@ from common import CHECKOUT, parser
 
 sys.path += [str(CHECKOUT), str(CHECKOUT / "test")]  # the first, since folders of tests have the names of packages
 
+from inferno import Inferno
+
 from ML_processing.training.directory import Training, before_file
 from ML_processing.training.result_training import read_fold
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.terminal.progress import silence
-from services.inferno import Inferno
 from services.shiftedbackground import ShiftedBackground
 
 MODELS = {

@@ -16,19 +16,38 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from common import CHECKOUT, parser
 
 from ML_processing.evaluation.content import all_sections
 from MLTools.NanoML.terminal.progress import silence
 
 sys.path.insert(0, str(CHECKOUT / "test"))
-from services.situations import sound, trained, verdict
+from services.situations import Analysis, trained, verdict
 
 
 def without_figures() -> None:
     """They take longer than all else, and answer nothing."""
     for kind in all_sections():
         setattr(kind, "draw", lambda self, style: None)  # noqa: B010  a method, to mypy
+
+
+def sound(number: int) -> tuple[Analysis, int]:
+    """A situation without a fault, and its number of events: everything varies that may vary."""
+    random = np.random.default_rng([7, number])
+    few_and_discrete = number % 10 == 0
+    analysis = Analysis(
+        classes=int(random.integers(2, 5)),
+        gaussian=0 if few_and_discrete else int(random.integers(1, 6)),
+        exponential=0 if few_and_discrete else int(random.integers(0, 4)),
+        counts=3 if few_and_discrete else int(random.integers(0, 3)),
+        bits=int(random.choice([23, 10])),
+        missing=float(random.choice([0, 0.2])),
+        negative=float(random.choice([0, 0, 0.05, 0.2])),
+        spread=float(random.choice([0, 0, 0.5])),
+        seed=number,
+    )
+    return analysis, int(random.choice([2000, 3000, 4000, 5000]))
 
 
 def main() -> None:

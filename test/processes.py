@@ -34,14 +34,7 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in 
 def running(argv: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
     """A process that ends with the block at the latest, also when an assertion in the block fails.
 
-    `with subprocess.Popen(...)` alone would wait for the process to end by itself, which may be never.
-
-    Parameters
-    ----------
-    argv
-        The command.
-    **options
-        Of `subprocess.Popen`.
+    `with subprocess.Popen(...)`, whose options it takes, would wait for the process to end by itself, which may be never.
     """
     # a shell has commands in the background ignore Ctrl-C, these tests perhaps, and what they start
     with subprocess.Popen(argv, preexec_fn=_heed_interrupts, **options) as process:

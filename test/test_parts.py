@@ -49,7 +49,7 @@ def test_without_training_the_data_side_works(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "train, ratios, evaluate, export, compile: the directory ML_processing/ is not here" in done.stderr
     # all tests can be imported, and those of the commands, which use everything, pass
-    commands = "test_cli or test_skim_convert_and_score_without_a_configuration"
+    commands = "test_every_command or test_skim_convert_and_score_without_a_configuration"
     check(["test/python/test_cli.py", "test/data_processing"], commands, tmp_path, environment)
 
 
@@ -57,7 +57,7 @@ def test_without_the_data_side_training_works(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     environment = without(tmp_path, "data_processing")
     checkout = tmp_path / "checkout"
-    exports = "test_cli or (test_export and mlp)"  # they train what they export
+    exports = "test_every_command or (test_scores_are_those_of_the_networks and mlp)"
     check(["test/python/test_cli.py", "test/ML_processing"], exports, tmp_path, environment)
     done = run("-m", "MLTools.NanoML.cli", "skim", "examples/trilepton.yaml", cwd=checkout, environment=environment)
     assert done.returncode == 1
@@ -69,4 +69,9 @@ def test_without_the_data_side_training_works(tmp_path: Path) -> None:
 
 def test_the_fit_needs_no_other_part(tmp_path: Path) -> None:
     environment = without(tmp_path, "data_processing", "ML_processing")
-    check(["test/statistical_analysis"], "test_model or test_workspace", tmp_path, environment)
+    check(
+        ["test/statistical_analysis"],
+        "test_channels_are_regions or test_the_card_has_the_yields",
+        tmp_path,
+        environment,
+    )

@@ -139,14 +139,14 @@ def models(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]
     pytest.importorskip("ML_processing.stages")
     pytest.importorskip("torch")
     directory = tmp_path_factory.mktemp("model")
-    follow("scores.md#score-files", directory)
+    follow("scores.md#score-files", directory, quick=True)
     return directory
 
 
 def test_a_selection_is_put_into_the_model(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     pytest.importorskip("torch")
-    follow("cmssw.md#put-the-selection-into-the-model", tmp_path)
+    follow("cmssw.md#put-the-selection-into-the-model", tmp_path, quick=True)
     described = json.loads((tmp_path / "analysis" / "model_with_selection.json").read_text())
     assert described["selection"]["name"] == "MLTools.NanoML.trilepton:Trilepton"
     assert described["selection"]["events"] == 8250

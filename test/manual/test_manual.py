@@ -22,6 +22,7 @@ import uproot
 import yaml
 
 from MLTools.NanoML.cli import nanoml
+from MLTools.NanoML.commands.start import create
 from MLTools.NanoML.config.load import schema
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.schema.document import Document
@@ -226,10 +227,15 @@ def test_the_address_to_clone_from_is_public(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
-    """What is made by following Start here."""
-    directory = tmp_path_factory.mktemp("start")
-    follow("start.md", directory)
+def started(tmp_path_factory: pytest.TempPathFactory, forked_commands: Path) -> Path:
+    """A new analysis with networks that are trained for two epochs, after its run."""
+    directory = tmp_path_factory.mktemp("started")
+    (directory / "examples").symlink_to(ROOT / "examples")
+    create(directory / "myanalysis")
+    analysis = directory / "myanalysis" / "analysis.yaml"
+    analysis.write_text(analysis.read_text().replace("\ntrain:\n", "\ntrain:\n  epochs: 2\n"))
+    faster = {**os.environ, "NANOML_CORES": "1", "NANOML_TEST_WHITE_FIGURES": "1"}
+    subprocess.run([forked_commands / "nanoml", "run", analysis], env=faster, check=True, capture_output=True)
     return directory
 
 
@@ -239,9 +245,11 @@ def measured(directory: Path, name: str) -> dict[str, Any]:
 
 
 @has_parts
-def test_start_here(started: Path) -> None:
-    assert 0.91 < measured(started, "results")["auc"]["network"] < 0.96
-    results = started / "myanalysis" / "results"
+def test_start_here(tmp_path: Path, follow: Callable[..., None]) -> None:
+    follow("start.md", tmp_path)
+    (told,) = re.findall(r"all seven \| about ([\d.]+)", (ROOT / "doc" / "howto" / "train.md").read_text())
+    assert abs(measured(tmp_path, "results")["auc"]["network"] - float(told)) < 0.012
+    results = tmp_path / "myanalysis" / "results"
     assert (results / "model.onnx").is_file()
     assert (results / "training" / "report.html").is_file()
     with uproot.open(results / "scores" / "signal" / "WprimeToWZToLNuLL_M600.root") as file:
@@ -285,15 +293,11 @@ def test_how_to_write_a_selection(started: Path, follow: Callable[..., None]) ->
 @pytest.mark.exhaustive("pages of the manual")
 def test_how_to_choose_features(started: Path, follow: Callable[..., None]) -> None:
     follow("howto/train.md#choose-features", started, inside="myanalysis")
-    text = (ROOT / "doc" / "howto" / "train.md").read_text()
-    for name, row in (
-        ("results", "all seven"),
-        ("fewer", "without `ThreeLep_pt`"),
-        ("nomass", "without `ThreeLep_mass`"),
-    ):
-        told = re.search(rf"{re.escape(row)} \| about ([\d.]+)", text)
-        assert told is not None
-        assert abs(measured(started, name)["auc"]["network"] - float(told[1])) < 0.012, name
+    for name, left_out in (("fewer", "ThreeLep_pt"), ("nomass", "ThreeLep_mass")):
+        described = json.loads((started / "myanalysis" / name / "training" / "training.json").read_text())
+        assert len(described["features"]) == 6
+        assert left_out not in [it["name"] for it in described["features"]]
+        assert measured(started, name)["auc"]["network"] > 0.8
 
 
 def test_the_rule_for_folds_is_that_of_the_program() -> None:
@@ -312,19 +316,19 @@ def test_how_to_tell_overtraining(started: Path, follow: Callable[..., None]) ->
     for name in ("results", "overtrained"):
         found = measured(started, name)
         gaps[name] = found["auc_on_training_events"] - found["auc"]["network"]
-    assert 0 < gaps["results"] < gaps["overtrained"]
+    assert gaps["results"] < 0.01 < gaps["overtrained"]
 
 
 @has_parts
 @pytest.mark.exhaustive("pages of the manual")
 def test_how_to_train_a_network_of_ones_own(started: Path, follow: Callable[..., None]) -> None:
-    follow("networks.md#train-a-network-of-your-own", started, inside="myanalysis")
+    follow("networks.md#train-a-network-of-your-own", started, inside="myanalysis", quick=True)
     (file,) = (started / "myanalysis" / "heads" / "scores" / "signal").glob("*.root")
     tree = uproot.open(file)["Events"]
     mass, error = (tree[f"heads_{name}"].array(library="np") for name in ("ThreeLep_mass", "error"))
     assert 100 < np.median(mass) < 1000
     assert (error > 0).all()
-    assert abs(measured(started, "finetuned")["auc"]["network"] - 0.84) < 0.03
+    assert measured(started, "finetuned")["auc"]["network"] > 0.7
     assert list((started / "myanalysis" / "finetuned" / "scores" / "WZ").glob("*.root"))
 
 
@@ -404,7 +408,7 @@ def test_the_notebook_goes_the_whole_way(tmp_path: Path) -> None:
         ignore=shutil.ignore_patterns("trilepton", "leptons", "opendata_invented", "wz"),
     )
     config = tmp_path / "examples" / "trilepton.yaml"
-    config.write_text(config.read_text().replace("  model: mlp\n", "  model: mlp\n  epochs: 3\n"))
+    config.write_text(config.read_text().replace("  model: mlp\n", "  model: mlp\n  epochs: 2\n  folds: 3\n"))
     line = [sys.executable, "-c", EXECUTE, "trilepton.ipynb"]
     faster = {**os.environ, "NANOML_CORES": "1", "NANOML_TEST_WHITE_FIGURES": "1"}
     done = subprocess.run(line, cwd=tmp_path / "examples", env=faster, capture_output=True, text=True, check=False)

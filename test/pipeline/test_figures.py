@@ -106,20 +106,18 @@ def say(*arguments: object) -> str:
     return done.output
 
 
+def laid_out(canvas: FigureCanvasAgg, *_: Any, **options: Any) -> None:
+    """Find all places, and paint nothing, which takes longer than all else."""
+    renderer = canvas.get_renderer()
+    with renderer._draw_disabled():
+        canvas.figure.draw(renderer)
+
+
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory, compiled_once: None) -> Iterator[Drawn]:
     """The analysis, its figures, and those after it was unblinded."""
     directory, figures, blind = tmp_path_factory.mktemp("figures"), list[Figure](), list[Figure]()
     write(directory)
-    print_pdf, kinds = FigureCanvasPdf.print_pdf, set[Any]()
-
-    def noted(canvas: FigureCanvasPdf, *arguments: Any, **options: Any) -> None:
-        figures.append(canvas.figure)
-        kind = tuple((axes.get_xlabel(), axes.get_ylabel()) for axes in canvas.figure.axes)
-        if kind not in kinds:
-            kinds.add(kind)
-            print_pdf(canvas, *arguments, **options)
-
     save = report_figures.save
 
     def named(figure: Figure, stem: Path, numbers: object = None) -> None:
@@ -127,7 +125,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory, compiled_once: None) -> Iter
         save(figure, stem, numbers)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FigureCanvasPdf, "print_pdf", noted)
+        patch.setattr(FigureCanvasAgg, "print_png", laid_out)
+        patch.setattr(FigureCanvasPdf, "print_pdf", lambda it, *_, **options: figures.append(it.figure))
         patch.setattr(report_figures, "save", named)
         say("run", directory / "a.yaml")
         say("tune", directory / "a.yaml", "--workers", 1)

@@ -56,27 +56,8 @@ def _equal(one: Any, other: Any) -> bool:
 class Analysis:
     """The skim of datasets of the example, of three files each, and what becomes of its jobs, of two files each.
 
-    Attributes
-    ----------
-    directory
-        Where it is.
-    closed
-        While this file exists, jobs wait before they begin.
-
-    Parameters
-    ----------
-    directory
-        Where it is made.
-    environment
-        Variables of the services that it uses.
-    system
-        Where jobs are submitted to.
-    server
-        The URL of a server that has the files; None to read copies of them in the directory.
-    names
-        Names of the datasets.
-    sections
-        Sections of the YAML file; the settings of `batch` are added to its own.
+    It reads copies of the files in its directory, or those of a `server`, by its URL. `sections` of the YAML file are added,
+    and settings of `batch` to its own. Jobs wait before they begin while the file `closed` exists.
     """
 
     def __init__(

@@ -74,20 +74,11 @@ def contents() -> dict[str, Content]:
 
 
 class CatalogueServer:
-    """A server on loopback, which answers of what it is given.
+    """A server on loopback, which answers of its `datasets`, which may be changed at any time. NANOML_DBS is set to `url`.
 
-    Attributes
-    ----------
-    datasets
-        Name to content; it may be changed at any time.
-    url
-        What NANOML_DBS is set to.
-    asked
-        The paths of all requests.
-    faults
-        What to do wrong, one for each of the next requests, whatever they are: the code of an HTTP error, "hang",
-        "cut" (the answer ends early), "short" (rows are missing), "half" (an error follows the first row), "text" (it
-        is no JSON).
+    `asked` are the paths of all requests; `faults` what to do wrong, one for each of the next requests, whatever they are:
+    the code of an HTTP error, "hang", "cut" (the answer ends early), "short" (rows are missing), "half" (an error follows
+    the first row), "text" (it is no JSON).
     """
 
     def __init__(self, certificates: Optional[Path] = None) -> None:

@@ -41,15 +41,8 @@ HOUR = 3600
 class Certificates:
     """Certificates and keys in a directory, and proxies as voms-proxy-init would make them.
 
-    Attributes
-    ----------
-    directory
-        user.pem, user.key, host.pem, host.key; certificates/ as in /etc/grid-security, with a list of revoked ones;
-        vomsdir/, which trusts a VOMS server of cms.
-    subject
-        Distinguished name of the user.
-    environment
-        X509_CERT_DIR and X509_VOMS_DIR, and the server's name. Name a proxy by X509_USER_PROXY.
+    In `directory` are user.pem, user.key, host.pem, host.key, certificates/ as in /etc/grid-security with a list of revoked
+    ones, and vomsdir/, which trusts a VOMS server of cms. Clients need `environment`, and a proxy as X509_USER_PROXY.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -100,14 +93,8 @@ class Certificates:
     def proxy(self, hours: float = 12, vo: Optional[str] = "cms", vo_hours: Optional[float] = None) -> Path:
         """Make a proxy of the user, in a new file that only its owner may read.
 
-        Parameters
-        ----------
-        hours
-            How long it is valid, to the second; a negative number of hours ago it expired.
-        vo
-            The virtual organisation that it names, or None for a proxy without one. Servers know cms alone.
-        vo_hours
-            How long what it says of the organisation is valid; as long as the proxy by default.
+        It is valid for `hours`, or expired so long ago if they are negative. Servers know the `vo` cms alone; None makes a proxy
+        without any. What it says of it is valid for `vo_hours`, by default as long as the proxy.
         """
         path = self.directory / "proxies" / f"{next(self._count)}.pem"
         user = ["-cert", "user.pem", "-key", "user.key", "-certdir", "certificates"]

@@ -98,15 +98,7 @@ JOB_TRANSFORM_NoCredentials @=end
 
 
 class CondorPool:
-    """A pool with one machine of 8 CPUs.
-
-    Attributes
-    ----------
-    environment
-        Variables that clients need.
-    directory
-        Where it keeps its files and logs.
-    """
+    """A pool with one machine of 8 CPUs, with files and logs in `directory`, for clients with the variables `environment`."""
 
     def __init__(self) -> None:
         needs("condor_master", "condor_submit", package="condor")

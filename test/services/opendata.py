@@ -1,13 +1,7 @@
 """Files with the layout of CMS Open Data, with invented events: NanoAOD of 2015, and the reduced NanoAOD of 2012.
 
-They have the branches that public analyses of these files read, and a few of those that tell simulation from data:
-
-    from services.opendata import write_2012, write_2015
-
-    write_2015(tmp_path / "ttbar.root", events=1000, seed=1, top=0.9)
-    write_2012(tmp_path / "DYJetsToLL.root", Made2012(events=1000, seed=2, mass=91))
-
-Those of 2012 are made as the files of examples/opendata_invented.yaml.
+They have the branches that public analyses of these files read, and a few of those that tell simulation from data. Those
+of 2012 are made as the files of examples/opendata_invented.yaml.
 """
 
 from __future__ import annotations

@@ -37,14 +37,8 @@ _POINTS = np.linspace(-4.5, 6, 160)
 class ShiftedBackground:
     """At +1 sigma the third class lies nearer to the signal, by `shift` along the first of two features of width one.
 
-    Attributes
-    ----------
-    shift
-        That distance.
-    bins
-        Number of even bins of the score.
-    of_objects
-        Whether events move, as under a shift of objects, or get other weights, which is the same for their densities.
+    The score has so many even `bins`. Events move, as under a shift of objects, or get other weights, which is the same for
+    their densities.
     """
 
     shift: float = 0.3

@@ -134,21 +134,3 @@ def trained(directory: Path, sample: Sample, **changes: Any) -> tuple[Path, Path
     features = [name for name in sample.inputs if name != "mass"]
     train([file], replace(TRAIN, **{"features": features, **changes}), directory / "run")
     return directory / "run", file
-
-
-def sound(number: int) -> tuple[Analysis, int]:
-    """A situation without a fault, and its number of events: everything varies that may vary."""
-    random = np.random.default_rng([7, number])
-    few_and_discrete = number % 10 == 0
-    analysis = Analysis(
-        classes=int(random.integers(2, 5)),
-        gaussian=0 if few_and_discrete else int(random.integers(1, 6)),
-        exponential=0 if few_and_discrete else int(random.integers(0, 4)),
-        counts=3 if few_and_discrete else int(random.integers(0, 3)),
-        bits=int(random.choice([23, 10])),
-        missing=float(random.choice([0, 0.2])),
-        negative=float(random.choice([0, 0, 0.05, 0.2])),
-        spread=float(random.choice([0, 0, 0.5])),
-        seed=number,
-    )
-    return analysis, int(random.choice([2000, 3000, 4000, 5000]))

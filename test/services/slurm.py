@@ -59,12 +59,7 @@ PartitionName=long Nodes={host} MaxTime=7-00:00:00 DefMemPerCPU=1000 State=UP
 class Slurm:
     """A cluster with one node of 8 CPUs and the partitions short (an hour, the default) and long (a week).
 
-    Attributes
-    ----------
-    environment
-        Variables that clients need.
-    directory
-        Where it keeps its files and logs. Its file jobcomp has a line for each job that ended.
+    Clients need the variables `environment`; `directory` / jobcomp has a line for each job that ended.
     """
 
     def __init__(self) -> None:

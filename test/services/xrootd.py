@@ -108,15 +108,7 @@ def place(files: Mapping[str, Path], root: Path) -> None:
 
 
 class DataServer:
-    """A server of a cluster: xrootd, and the cmsd that tells the redirector of it.
-
-    Attributes
-    ----------
-    url
-        The address of the server itself, "root://127.0.0.1:PORT/".
-    root
-        The local directory of its /store: the file /store/a.root is root / "a.root".
-    """
+    """A server of a cluster, of this `url`: xrootd, and the cmsd that tells the redirector of it. /store/a.root is root / "a.root"."""
 
     def __init__(self, daemons: Daemons, number: int, manager: int) -> None:
         self._daemons = daemons
@@ -169,17 +161,7 @@ class DataServer:
 
 
 class Cluster:
-    """A redirector and its data servers.
-
-    Attributes
-    ----------
-    url
-        The address of the redirector, "root://127.0.0.1:PORT/". A file's URL is url + its name, "/store/...".
-    servers
-        The data servers.
-    environment
-        Variables that let clients give up after seconds. XRootD reads them once for a process.
-    """
+    """A redirector, of this `url`, and its data servers; with `environment`, read once for a process, clients give up after seconds."""
 
     environment: Mapping[str, str] = IMPATIENT
 
@@ -221,21 +203,10 @@ class Cluster:
 
 
 class Storage:
-    """A server that may be written to, and whose files are also in a local directory, as a site's storage is mounted.
+    """A server that may be written to: the file url + "/a/b" is directory / "a/b", as a site's storage is mounted.
 
-    Attributes
-    ----------
-    url
-        "root://127.0.0.1:PORT/". The file url + "/a/b" is directory / "a/b".
-    directory
-        The local directory.
-    environment
-        Variables that let clients give up after seconds. XRootD reads them once for a process.
-
-    Parameters
-    ----------
-    checksums
-        Whether it tells checksums of its files.
+    With `environment`, which XRootD reads once for a process, clients give up after seconds. With `checksums` it tells those
+    of its files.
     """
 
     environment: Mapping[str, str] = IMPATIENT
@@ -268,17 +239,7 @@ class Storage:
 
 
 class GuardedServer:
-    """A server that asks who its clients are.
-
-    Attributes
-    ----------
-    url
-        "root://127.0.0.1:PORT/".
-    root
-        The local directory of its /store.
-    environment
-        What a client needs but for its proxy or token, which X509_USER_PROXY or BEARER_TOKEN_FILE names.
-    """
+    """A server that asks who its clients are; its /store is `root`. They need `environment`, and X509_USER_PROXY or BEARER_TOKEN_FILE."""
 
     def __init__(self, name: str, configuration: str, plugin: str, package: str, certificates: Certificates) -> None:
         needs("xrootd", package="xrootd-server")

@@ -1,15 +1,26 @@
-"""The whole of `Flat`, awkward's and numpy's functions with their options, and four-vectors, in the graph and in the engine."""
+"""`Flat`, cuts, awkward's and numpy's functions with their options, and four-vectors, in the graph and in the engine."""
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
 import awkward as ak
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
+from ML_processing.compiled.graph import KINDS, Graph, Tensor
+from ML_processing.compiled.mathematics import UFUNCS
+from ML_processing.compiled.selection import TracedSelection, padded
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.selection import Events, Flat, away_from
-from services.compilation import check, selection_of, traced
+from services.compilation import OTHERS, SIZES, check, made_up, selection_of, traced
 from services.supported import LINES as FUNCTIONS
 from services.supported import results_of
 
@@ -116,3 +127,142 @@ def test_an_event_without_objects_to_choose_from_fails_unless_a_cut_says_so(cut:
 @pytest.mark.parametrize("group", FUNCTIONS)
 def test_lines_with_functions_and_vectors_agree(group: str) -> None:
     check(results_of(FUNCTIONS[group]))
+
+
+SPECIAL = [
+    0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 1e-8, -1e-8, 0.3, 0.29, 20.0, -20.1, 88.0, 709.0, -745.0, 1e4, 1e15, -1e15,
+]  # fmt: skip
+EXTREME = [np.inf, -np.inf, np.nan, 5e-324, -5e-324, 1e-310, 2.2250738585072014e-308, 1.7e308, -1.7e308, 1e200, 1e-200]
+NUMBERS = np.array(
+    [
+        *SPECIAL,
+        *EXTREME,
+        math.pi,
+        -math.pi / 2,
+        math.nextafter(1, 0),
+        math.nextafter(1, 2),
+        *np.random.default_rng(0).normal(0, 3, 30),
+        *np.random.default_rng(1).uniform(-1, 1, 30),
+        *10.0 ** np.random.default_rng(2).uniform(-20, 20, 30),
+    ]
+)
+
+# relative differences; of zero where the result is not larger
+EXACT, LAST_BITS = 0.0, 4e-16
+TOLERANCE = {
+    **dict.fromkeys(
+        ("exp", "log", "sin", "power", "float_power", "degrees", "radians", "rad2deg", "deg2rad"), LAST_BITS
+    ),
+    **dict.fromkeys(("hypot", "expm1", "log1p", "log2", "log10", "exp2", "sinh", "cosh", "tanh"), 1e-15),
+    "cbrt": 1e-13,
+    **dict.fromkeys(("arcsin", "arccos", "arctan", "arctan2", "arcsinh", "arccosh", "arctanh", "cos", "tan"), 2e-15),
+}
+"""Others agree in each bit."""
+
+LIMITS = {
+    # large angles need more digits of pi
+    "sin": lambda x: ~(abs(x) > 1e4),
+    "cos": lambda x: ~(abs(x) > 10),
+    "tan": lambda x: ~(abs(x) > 10) & (abs(np.cos(x)) > 1e-3),
+    # between infinities, and numbers that are nearly as large or too small for all digits, it has float32's accuracy
+    "arctan2": lambda y, x: (
+        ~((abs(x) > 1e308) & (abs(y) > 1e308)) & ~((abs(x) < 1e-300) & (abs(y) < 1e-300) & (x != 0) & (y != 0))
+    ),
+}
+"""Where they are compared, if not everywhere."""
+
+OF_INTEGERS = {"bitwise_and", "bitwise_or", "bitwise_xor", "right_shift", "left_shift", "invert"}
+
+
+def run(name: str, columns: list[NDArray[np.float64]]) -> NDArray[np.generic]:
+    """The graph's result for float64 numbers."""
+    graph = Graph()
+    inputs = [Tensor(graph, f"x{number}", "d", 1) for number in range(len(columns))]
+    made = UFUNCS[name](*inputs)
+    given_ = [helper.make_tensor_value_info(each.name, TensorProto.DOUBLE, ["n"]) for each in inputs]
+    nodes = [*graph.nodes, helper.make_node("Identity", [made.name], ["y"])]
+    results = [helper.make_tensor_value_info("y", KINDS[made.kind], ["n"])]
+    body = helper.make_graph(nodes, "ufunc", given_, results, graph.constants)
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    onnx.checker.check_model(model)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return session.run(None, {each.name: values for each, values in zip(inputs, columns, strict=True)})[0]
+
+
+def compare(name: str, columns: list[NDArray[np.float64]]) -> None:
+    with np.errstate(all="ignore"):
+        expected = getattr(np, name)(*columns)
+    found = run(name, columns)
+    assert found.dtype == expected.dtype
+    tolerance = TOLERANCE.get(name, EXACT)
+    if name in LIMITS:
+        with np.errstate(all="ignore"):
+            keep = LIMITS[name](*columns)
+        found, expected, columns = found[keep], expected[keep], [each[keep] for each in columns]
+    scale = np.maximum(abs(expected), 1.0 if name in ("sin", "cos", "tan", "arccos") else 1e-300) if tolerance else 1.0
+    with np.errstate(all="ignore"):
+        same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+        same |= abs(found - expected) <= tolerance * scale if tolerance else False
+    assert same.all(), [(*(each[~same][:3] for each in columns), found[~same][:3], expected[~same][:3])]
+
+
+@pytest.mark.parametrize("name", sorted(set(UFUNCS) - OF_INTEGERS))
+def test_graph_and_numpy_agree(name: str) -> None:
+    pairs = [each.ravel() for each in np.meshgrid(NUMBERS, NUMBERS)]
+    compare(name, pairs if getattr(np, name).nin == 2 else [NUMBERS])
+
+
+CUTS = [
+    "MET_pt > 1.1 && PV_npvs != 7",
+    "HLT_A || !HLT_B",
+    "Jet_pt[0] > 20",
+    "HLT_A || Muon_pt[1] > 20",
+    "Jet_pt > 30 && abs(Jet_eta) < 1",
+    "Jet_pt - MET_pt > 40 || Jet_good",
+    "Sum$(Jet_pt > 20 && Jet_good) >= 2",
+    "Sum$(Jet_pt * (Jet_pt > 20)) > 60.5",
+    "Max$(Jet_eta) - Min$(Jet_eta) > 0.5",
+    "Length$(Muon_pt) == 2",
+    "Length$(Muon_pt[0]) + Sum$(Muon_charge[1]) > 0",
+    "Jet_pt > Max$(Muon_pt)",
+    "Alt$(Muon_pt[2], -1) < 10",
+    "Alt$(Jet_pt[1], PV_npvs) > 20",
+    "(PV_npvs % 4) / 2 > 0.6 && (5 / 2) == 2.5",
+    "(Jet_id[0] & 6) != 0 && (PV_npvs >> 2) > 3 && (PV_npvs << 1) > 3",
+    "sqrt(MET_pt) + sq(MET_phi) + pow(MET_pt, 2) > 3 && min(MET_pt, 1.5) == MET_pt",
+    "log(MET_pt) < 0.5 && exp(-MET_pt) < 0.6 && int(MET_pt) == TMath::Max(1, floor(MET_pt))",
+    "MET_pt / (PV_npvs % 2) > 1 || atan2(MET_pt, MET_phi) > 1",
+    "-Jet_charge > 0 || MET_pt / 0 > 1 || MET_pt < log(2) / 1e1",
+    "MET_pt ^ 2 > 2",
+]
+
+
+def traced_cut(cut: str, seed: int = 1) -> TracedSelection:
+    return TracedSelection(selection_of(lambda events: None), *made_up(seed), SIZES, Formula(cut))
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_graph_and_skim_agree(cut: str) -> None:
+    graph = traced_cut(cut)
+    model, inputs = graph.model(graph.outputs())
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    arrays, _ = made_up(1 + OTHERS, 300)
+    (passed, cuts) = session.run(["passed", "cuts"], padded(inputs, arrays))
+    expected = Formula(cut).mask(arrays, 300)
+    assert 0 < expected.sum() < 300
+    assert np.flatnonzero(passed[:, 0]).tolist() == np.flatnonzero(expected).tolist()
+    assert graph.cuts == ("cut", "kept")
+    assert cuts[:, 0].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        ("Jet_pt > Muon_pt", "Jet_pt and Muon_pt, which are lists of different lengths"),
+        ("Alt$(Muon_pt, 0) > 3", r"Alt\$ beside or of a list"),
+        ("(PV_npvs & Jet_id[0]) > 3", "`&`, .* of integers need a constant on one side"),
+    ],
+)
+def test_what_cannot_be_compiled_is_said(cut: str, message: str) -> None:
+    with pytest.raises(NanoMLError, match=rf"^cut .*: {message}.*Do the same in `select`"):
+        traced_cut(cut)

@@ -347,15 +347,15 @@ def epochs_in(directory: Path) -> int:
 def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
     """Where a worker is killed, the search is interrupted, and two programs go on with it together."""
     file = toy()
-    calm, rough = (configure(file, tmp_path / name, epochs=80) for name in ("calm", "rough"))
+    calm, rough = (configure(file, tmp_path / name, epochs=40) for name in ("calm", "rough"))
     tune(load(calm), SearchOptions(trials=5, workers=1))
 
     with start(command(str(rough), "-n", "5", "--workers", "2")) as leader:
-        wait_for(lambda: epochs_in(tmp_path / "rough") > 20, "epochs")
+        wait_for(lambda: epochs_in(tmp_path / "rough") > 10, "epochs")
         killed = workers_of(leader.pid)[0]
         os.kill(killed, signal.SIGKILL)
         wait_for(lambda: len({*workers_of(leader.pid)} - {killed}) == 2, "another worker")
-        wait_for(lambda: epochs_in(tmp_path / "rough") > 60, "more epochs")
+        wait_for(lambda: epochs_in(tmp_path / "rough") > 30, "more epochs")
         workers = workers_of(leader.pid)
         leader.send_signal(signal.SIGINT)
         said = leader.communicate(timeout=300)[1]

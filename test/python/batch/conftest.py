@@ -74,6 +74,6 @@ def leave(submission: Submission) -> Callable[..., JobResult]:
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     """What the analysis of `services.analysis` gives without jobs."""
     analysis = Analysis(tmp_path_factory.mktemp("reference"), {}, "local")
-    said, _ = analysis.begin("run", "analysis.yaml").communicate(timeout=300)
+    said, _ = analysis.begin("run", "analysis.yaml", NANOML_CORES="1").communicate(timeout=300)
     assert "skim: 6 of 6 to do" in said
     return analysis

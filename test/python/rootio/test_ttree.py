@@ -1,18 +1,29 @@
 from __future__ import annotations
 
-from contextlib import suppress
+import io
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import uproot
-from hypothesis import given, settings
+import uproot.writing._cascade as cascade
+import uproot.writing._cascadetree as cascadetree
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from MLTools.NanoML.rootio import rootfile
+from MLTools.NanoML.rootio import nanowriter, rootfile, roottree
+from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.lists import Lists
+from MLTools.NanoML.rootio.nanowriter import NanoTree
 from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.rootio.roottree import RootTree
 from MLTools.NanoML.rootio.ttree import OtherTreeError, StoredBranch, StoredBranches
 from services.data import embedded_baskets
 
@@ -87,3 +98,148 @@ def test_baskets_that_are_not_in_the_file_yet_are_left_to_uproot(sample: Path) -
     other = parsed(content[:last] + b"\1" + content[last + 1 :], key_length)
     assert [name for name in whole if whole[name] is None] == []
     assert [name for name in other if other[name] is None] == [first.name]
+
+
+TYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
+Header = tuple[bytes, int, list[tuple[int, int, int]]]
+
+
+@contextmanager
+def uproot_too() -> Iterator[tuple[list[Header], list[Header]]]:
+    """Whenever a header is written, uproot writes it too; both are noted, with the places in it."""
+    ours: list[Header] = []
+    uproots: list[Header] = []
+    write, add = RootTree.write_anew, cascade.Directory.add_object
+    headers: list[bytes] = []
+
+    def added(self: Any, sink: Any, kind: str, name: str, title: str, content: bytes, *args: Any, **kwargs: Any) -> Any:
+        headers.append(content)
+        return add(self, sink, kind, name, title, content, *args, **kwargs)
+
+    def noted(tree: Any) -> Header:
+        names = ("metadata_start", "basket_metadata_start", "tleaf_reference_number")
+        branches = [branch for branch in tree._branch_data if branch["kind"] != "record"]
+        return (headers[-1], tree._metadata_start, [tuple(branch[name] for name in names) for branch in branches])  # type: ignore[misc]
+
+    def both(self: Any, sink: Any) -> None:
+        write(self, sink)
+        ours.append(noted(self))
+        cascadetree.Tree.write_anew(self, sink)
+        uproots.append(noted(self))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cascade.Directory, "add_object", added)
+        patch.setattr(RootTree, "write_anew", both)
+        yield ours, uproots
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> dict[str, Branch]:
+    texts = st.one_of(st.text("µ abc[]/", max_size=9), st.sampled_from([n * "x" for n in (253, 254, 255, 256, 700)]))
+    branches = {}
+    for number in range(draw(st.integers(1, 8))):
+        kind = draw(st.sampled_from(["flat", "fixed", "jagged"]))
+        collection = draw(st.sampled_from(["Jet", "Tau" * 90])) if kind == "jagged" else None
+        name = f"{collection}_{number}" if collection else f"b{number}{draw(st.sampled_from(['', 260 * 'n']))}"
+        size = draw(st.integers(1, 5)) if kind == "fixed" else 1
+        branches[name] = Branch(name, draw(st.sampled_from(TYPES)), kind, draw(texts), collection, "", size)
+        if collection and draw(st.booleans()):
+            counter = f"n{collection}"
+            branches[counter] = Branch(counter, "uint32", "flat", draw(texts), None, "")
+    return branches
+
+
+def rows(branches: dict[str, Branch], count: int) -> dict[str, Any]:
+    import awkward as ak
+
+    lists = np.arange(count) % 3
+    arrays: dict[str, Any] = {}
+    for name, branch in branches.items():
+        if branch.is_jagged:
+            arrays[name] = ak.unflatten(np.ones(lists.sum(), branch.dtype), lists)
+        else:
+            arrays[name] = np.ones((count, branch.size) if branch.is_fixed else count, branch.dtype)
+    return arrays
+
+
+@settings(max_examples=15)
+@given(trees(), st.integers(0, 23))
+def test_the_header_is_as_uproot_makes_it(branches: dict[str, Branch], baskets: int) -> None:
+    with uproot_too() as (ours, uproots), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nanowriter, "_ROWS_PER_BASKET", 2)
+        file = uproot.recreate(io.BytesIO())
+        tree = NanoTree(file, "Events", branches)
+        for _ in range(baskets):
+            tree.extend(rows(branches, 2))
+        assert ours == uproots
+        assert len(ours) == (1 if baskets < 10 else 2) or baskets == 10  # there is room for ten at first
+        file.close()
+
+
+def written_tree(branches: dict[str, Branch], baskets: int, patch: pytest.MonkeyPatch) -> bytes:
+    """A file of so many baskets, made at some time."""
+    patch.setattr(nanowriter, "_ROWS_PER_BASKET", 2)
+    for module in (roottree, uproot._util):
+        patch.setattr(module, "datetime_to_code", lambda _: 1_234_567_890)
+    stream = io.BytesIO()
+    file = uproot.recreate(stream, compression=uproot.ZLIB(1), uuid_function=lambda: uuid.UUID(int=1))
+    tree = NanoTree(file, "Events", branches)
+    for _ in range(baskets):
+        tree.extend(rows(branches, 3))
+    return stream.getvalue()
+
+
+def extend_by_uproot(tree: RootTree, file: Any, arrays: Mapping[str, Any]) -> None:
+    """Write baskets by uproot, and what is free once: what it wrote before may be left over between records."""
+
+    def quietly(write: Callable[..., Any], *arguments: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tree._freesegments, "write", lambda _: None)
+            patch.setattr(file.sink, "set_file_length", lambda _: None)  # it is not known, then
+            return write(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("write_np_basket", "write_jagged_basket"):
+            patch.setattr(tree, name, partial(quietly, getattr(tree, name)))
+        file._trees[tree._key.seek_location] = tree  # it looks for it there
+        cascadetree.Tree.extend(tree, file, file.sink, MappingProxyType(arrays))
+    tree._freesegments.write(file.sink)
+    file.sink.set_file_length(tree._freesegments.fileheader.end)
+
+
+_ODD_TYPES = {"b0": "bool", "b1" + 260 * "n": "bool", "b2": "bool", "b3": "int64", "b4" + 260 * "n": "int64"}
+ODD = {name: Branch(name, dtype, "flat", "", None, "") for name, dtype in _ODD_TYPES.items()}
+"""Their second baskets go into what was left free, all but some bytes."""
+
+
+@settings(max_examples=15)
+@given(trees(), st.integers(1, 13))
+@example(ODD, 2)
+def test_baskets_are_as_uproot_makes_them(branches: dict[str, Branch], baskets: int) -> None:
+    def extended(self: RootTree, file: Any, columns: Mapping[str, Any]) -> None:
+        arrays: dict[str, Any] = {}
+        for name, values in columns.items():
+            if not isinstance(values, Lists):
+                arrays[name] = values
+                continue
+            branch = branches[name]
+            arrays.setdefault(branch.collection, {})[branch.field] = values.array()
+        extend_by_uproot(self, file, arrays)
+
+    with pytest.MonkeyPatch.context() as patch:
+        ours = written_tree(branches, baskets, patch)
+        patch.setattr(RootTree, "fill", extended)
+        assert ours == written_tree(branches, baskets, patch)
+
+
+def test_columns_that_do_not_fit_are_named() -> None:
+    branches = {
+        "x": Branch("x", "float32", "flat", "", None, ""),
+        "y": Branch("y", "float32", "fixed", "", None, "", 2),
+    }
+    file = uproot.recreate(io.BytesIO())
+    tree = NanoTree(file, "Events", branches)
+    with pytest.raises(ValueError, match="y has 3 entries, where others have 2"):
+        tree._tree.fill({"x": np.ones(2), "y": np.ones((3, 2))})
+    with pytest.raises(ValueError, match=r"y has the shape \(3,\), not \(2,\)"):
+        tree._tree.fill({"x": np.ones(2), "y": np.ones((2, 3))})

@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 import awkward as ak
 import numpy as np
 import pytest
+import uproot
 
-from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.selection import Column, Selection
-from MLTools.NanoML.selection.tryout import on_events
+from MLTools.NanoML.dependencies import files_behind, source_of
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.selection import Column, Selection, load_selection
+from MLTools.NanoML.selection.tryout import on_events, on_file
 
 ARRAYS = {
     "MET_pt": ak.Array(np.array([10, 20, 30, 40], np.float32)),
@@ -257,3 +259,81 @@ def test_a_column_that_is_none_is_named_with_its_line(selection: type[Selection]
     said = rf"test_selection.py:{number}: {selection.__name__}: `{attribute}` declares .* Write Column"
     with pytest.raises(NanoMLError, match=said):
         selection().made  # noqa: B018
+
+
+class Muons(Selection):
+    branches = ("Muon_pt", "MET_pt")
+    columns: ClassVar = {"sum": Column("f4", "sum of the muons' pt and MET [GeV]")}
+
+    def select(self, events: Any, cutflow: Any) -> Any:
+        events = cutflow.cut("muon", ak.any(events.Muon.pt > 20, axis=1), events)
+        return events, {"sum": ak.sum(events.Muon.pt, axis=1) + events.MET.pt}
+
+
+def test_on_a_file_are_the_first_events_with_their_weights(sample: Path) -> None:
+    path = sample / "ZGToLLG" / "ZGToLLG_0.root"
+    pts = uproot.open(path)["Events/Muon_pt"].array()
+    passed = [entry for entry, values in enumerate(pts.tolist()) if any(pt > 20 for pt in values)]
+    selected = on_file(Muons(), path)
+    assert selected.rows.tolist() == passed
+    assert [step.events for step in selected.cutflow.steps] == [800, len(passed)]
+    few = on_file(Muons(), path, most=100)
+    assert few.rows.tolist() == [entry for entry in passed if entry < 100]
+    assert few.cutflow.steps[0].weights == 100
+
+
+def test_on_events_made_by_hand() -> None:
+    events = {"Muon_pt": [[30.0, 5.0], [], [10]], "MET_pt": [1, 2, 3]}
+    selected = on_events(Muons(), events)
+    assert selected.rows.tolist() == [0]
+    assert selected.columns["sum"].tolist() == [36]
+    weighted = on_events(Muons(), {**events, "genWeight": [-2.0, 1.0, 1.0]})
+    assert [step.weights for step in weighted.cutflow.steps] == [0, -2]
+    assert on_events(Muons(), {"Muon_pt": [[], []], "MET_pt": [1.0, 2.0]}).rows.tolist() == []
+    assert on_events(Muons(), {"Muon_pt": [[30]], "PFMET_pt": [1.0]}).columns["sum"].tolist() == [31]
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        ({"Muon_pt": [[30.0]], "MET_pt": [1.0, 2.0]}, "they differ: Muon_pt 1, MET_pt 2"),
+        ({"Muon_pt": [[30.0]]}, "selection Muons reads branches that this file lacks: MET_pt"),
+        ({"Muons_pt": [[30.0]], "MET_pt": [1.0]}, 'Muon_pt. Did you mean "Muons_pt"'),
+    ],
+)
+def test_mistakes_are_explained(events: dict[str, Any], message: str) -> None:
+    with pytest.raises(NanoMLError, match=message):
+        on_events(Muons(), events)
+
+
+def test_a_selection_is_found_in_a_module_and_in_a_file(tmp_path: Path) -> None:
+    assert type(load_selection("MLTools.NanoML.trilepton:Trilepton")).__name__ == "Trilepton"
+    (tmp_path / "helper_of_mine.py").write_text("CUT = 5\n")
+    imports = "import helper_of_mine\nfrom MLTools.NanoML.selection import Selection\n"
+    (tmp_path / "mine.py").write_text(f"{imports}class Mine(Selection):\n    cut = helper_of_mine.CUT\n")
+    mine = load_selection("mine.py:Mine", tmp_path)
+    assert mine.cut == 5  # type: ignore[attr-defined]
+    files = files_behind(source_of(mine)).values()
+    assert tmp_path / "mine.py" in files
+    assert tmp_path / "helper_of_mine.py" in files
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("nowhere", "module:Class or file.py:Class"),
+        ("no.such.module:Thing", "ModuleNotFoundError"),
+        ("absent.py:Thing", "no such file"),
+        ("MLTools.NanoML.trilepton:Trilepto", 'Did you mean "Trilepton"'),
+        ("MLTools.NanoML.trilepton:good_leptons", "is not a class made from"),
+        ("broken.py:Thing", r"SyntaxError.*broken.py:2"),
+        ("raises.py:Thing", r"ZeroDivisionError.*raises.py:1"),
+        ("reads.py:Thing", r'^selection "reads.py:Thing": absent.onnx: [^()]*$'),
+    ],
+)
+def test_a_selection_that_cannot_be_found_is_explained(tmp_path: Path, spec: str, message: str) -> None:
+    (tmp_path / "broken.py").write_text("x = 1\ndef f(:\n")
+    (tmp_path / "raises.py").write_text("1 / 0\n")
+    (tmp_path / "reads.py").write_text("from MLTools.NanoML.model import Model\nModel('absent.onnx')\n")
+    with pytest.raises(ConfigError, match=message):
+        load_selection(spec, tmp_path)

@@ -73,7 +73,7 @@ def test_toys_of_equal_constraints_have_narrow_pulls(content: dict[str, Any], mo
         return expected
 
     monkeypatch.setattr(experiments, "throw", events_alone)
-    assert not are_right(experiment(content, "NanoML", 1.0, COUNT, seed=1))
+    assert not are_right(experiment(content, "NanoML", 1.0, 60, seed=1))
 
 
 @pytest.mark.exhaustive("coverage, by hundreds of fits")
