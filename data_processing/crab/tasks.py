@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 import data_processing
+from data_processing.crab.client import CrabTask
 from data_processing.crab.job import JOB, OUTPUT, write_job
 from data_processing.datasets.files import file_patterns, instance_of, is_wildcard, place_of
 from data_processing.skim.plan import read_rules
 from data_processing.skim.stage import skim_job
 from MLTools import NanoML
 from MLTools.NanoML.atomic import make_directory, replacing, write_text
-from MLTools.NanoML.batch.crab.task import CrabTask
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import Grid, Needs
 from MLTools.NanoML.config.data import Dataset, Score

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Optional
 
 from MLTools.NanoML.schema.settings import setting
 from MLTools.NanoML.stages import NAMES
 
-SYSTEMS = {
+_ALL = {
     "local": "MLTools.NanoML.batch.local:Local",
     "condor": "MLTools.NanoML.batch.condor:Condor",
     "slurm": "MLTools.NanoML.batch.slurm:Slurm",
     "dask": "MLTools.NanoML.batch.dask:Dask",
-    "crab": "MLTools.NanoML.batch.crab.system:Crab",
+    "crab": "data_processing.crab.system:Crab",
 }
-"""The batch systems: what `batch.on` and `nanoml submit --on` can name, and the class of each."""
+SYSTEMS = {name: place for name, place in _ALL.items() if find_spec(place.partition(".")[0])}
+"""The batch systems: what `batch.on` and `nanoml submit --on` can name, and the class of each, if its part of NanoML is here."""
 
 ENVIRONMENTS = ("here", "packed", "cmssw", "container")
 """The environments that `batch.environment` can name."""

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("data_processing.skim.skim")
 
-from MLTools.NanoML.batch.crab.task import CrabProject
+from data_processing.crab.client import CrabProject
 from MLTools.NanoML.batch.job import JobProblem
 from MLTools.NanoML.batch.submission import JobRequest, Submission
 from MLTools.NanoML.batch.submit import find, resubmit, submit, wait

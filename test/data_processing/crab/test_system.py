@@ -16,7 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from MLTools.NanoML.batch.crab.task import CrabProject
+from data_processing.crab.client import CrabProject
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.errors import ConfigError, NanoMLError

@@ -15,13 +15,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
+from data_processing.crab.client import REFUSED, CrabProject, JobNow
+from data_processing.crab.tasks import write_tasks
 from MLTools.NanoML.atomic import make_directory, write_text
-from MLTools.NanoML.batch.crab.task import REFUSED, CrabProject, CrabTask, JobNow
 from MLTools.NanoML.batch.submission import JOBS, JobEntry, Submission, new_directory, submissions_in
 from MLTools.NanoML.batch.system import Client, Poll, QueueState, System, counted
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
-from MLTools.NanoML.stages import Resources, import_part, in_words
+from MLTools.NanoML.stages import Resources, in_words
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.layout import Layout
 
@@ -71,9 +72,8 @@ class Crab(System):
         from MLTools.NanoML.batch.prepare import new_submission
 
         done = set() if request.dry_run else self._done(config)
-        write_tasks = import_part("data_processing.crab.tasks").write_tasks
         with new_directory(config.base / JOBS, Layout.of(config).workdir.name, request.dry_run) as (aside, final):
-            tasks: list[CrabTask] = write_tasks(config, aside, final.name)
+            tasks = write_tasks(config, aside, final.name)
             left = [task for task in tasks if force or task.digest not in done]
             if not left:
                 shutil.rmtree(aside)

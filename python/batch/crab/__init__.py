@@ -1,1 +1,0 @@
-"""CRAB as a batch system; data_processing/crab writes what its jobs do."""
