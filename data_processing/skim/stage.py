@@ -6,7 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,28 +33,19 @@ _SECTIONS = "luminosity.json"  # of data
 
 def skim_job(config: Config, name: str | None = None) -> SkimJob:
     """The skim that the configuration asks for, of no file yet; of a dataset, if it is named."""
-    skim, certified, info = config.skim, None, DatasetInfo()
-    assert skim is not None
-    if name is not None:
-        certified, info = config.era_of(name).certified, config.info_of(name)
-    return SkimJob(
+    assert config.skim is not None
+    known, settings = {it.name for it in fields(SkimJob)}, vars(config.skim)
+    job = SkimJob(
         "",
         Path(),
-        skim.selection or "",
-        str(config.base),
-        list(skim.keep),
-        skim.compression,
-        skim.chunk,
-        skim.memory,
-        list(skim.modules),
-        skim.cut or "",
-        certified or skim.certified or "",
-        skim.branches or "",
-        skim.engine or "",
-        skim.format,
-        info,
-        name is None or config.datasets[name].generator_weights,
+        base=str(config.base),
+        **{it: value for it, value in settings.items() if it in known and value is not None},
     )
+    if name is None:
+        return job
+    dataset = config.datasets[name]
+    certified = config.era_of(name).certified or job.certified
+    return replace(job, certified=certified, dataset=config.info_of(name), generator_weights=dataset.generator_weights)
 
 
 def skim_tasks(files: Sequence[str], directory: Path, job: SkimJob, prefix: str = "") -> list[Task]:
