@@ -190,23 +190,12 @@ def url_of(path: str, storage: Mapping[str, str]) -> Optional[str]:
 
 
 @dataclass(frozen=True)
-class OutputFile:
-    """A file that a task made."""
-
-    path: str  # where it is for the submitting machine
-    size: int  # its size [B]
-    modified: int  # time of its last change [ns since 1970], on the worker
-    adler32: str  # its Adler-32 checksum, as 8 hexadecimal digits
-    content: Optional[str] = None  # the hash of its content, as in `Stamp`
-
-
-@dataclass(frozen=True)
 class TaskResult:
     """The result of one task."""
 
     state: str  # "done" or "failed"
     inputs: tuple[Stamp, ...] = ()  # versions of the inputs, as `task.stamps` has them
-    outputs: tuple[OutputFile, ...] = ()  # what it made
+    outputs: tuple[Stamp, ...] = ()  # what it made, by the names that the submitting machine has for it
     summary: Mapping[str, Any] = field(default_factory=dict)  # what its work returned: accounting, counts
     seconds: float = 0.0  # how long it took
     memory: int = 0  # peak memory of the process until then [MB]

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional, Union
+from typing import Optional
 
 from MLTools.NanoML.atomic import write_json
-from MLTools.NanoML.batch.job import KINDS, PERMANENT, JobProblem, JobResult, OutputFile
+from MLTools.NanoML.batch.job import KINDS, PERMANENT, JobProblem, JobResult
 from MLTools.NanoML.batch.submission import JobEntry, Submission, submissions_of
 from MLTools.NanoML.batch.system import Poll, QueueState, System, system_of
 from MLTools.NanoML.errors import NanoMLError
@@ -181,7 +181,7 @@ def _lost(submission: Submission, name: str, result: JobResult) -> Iterator[str]
     """The outputs of a job that are missing or were changed since, also if they were made again here."""
     for task in submission.job(name).recorded():
         record, found = submission.records.read(task), result.tasks.get(task.name)
-        outputs: Sequence[Union[Stamp, OutputFile]] = found.outputs if found else ()
+        outputs: Sequence[Stamp] = found.outputs if found else ()
         if record:
             outputs = [replace(it, path=submission.records.absolute(it.path)) for it in record.outputs]
         is_exact = record is not None or submission.options.shared
@@ -190,7 +190,7 @@ def _lost(submission: Submission, name: str, result: JobResult) -> Iterator[str]
             yield f"{task.stage} {task.name}: {problem}: it counts as not done."
 
 
-def _changed(output: Union[Stamp, OutputFile], is_shared: bool) -> str:
+def _changed(output: Stamp, is_shared: bool) -> str:
     try:
         status = os.stat(output.path)
     except OSError:

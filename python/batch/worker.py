@@ -14,11 +14,10 @@ import shutil
 import sys
 import time
 import traceback
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -33,7 +32,6 @@ from MLTools.NanoML.batch.job import (
     Job,
     JobProblem,
     JobResult,
-    OutputFile,
     TaskResult,
     digest_of,
     url_of,
@@ -161,7 +159,7 @@ def _attempt(job: Job, task: Task, submitted: Task, staging: Staging) -> TaskRes
         touched.update((key, given[key]) for key in touched.keys() & given)  # paths in them are others here
         _refuse_other_variables(job, touched)
         outputs = tuple(
-            OutputFile(str(name), *_version(path), adler32(path), Stamp.of(str(path)).with_content().content)
+            replace(Stamp.of(str(path)).with_content(), path=str(name))
             for path, name in zip(task.outputs, submitted.outputs)
         )
         staging.deliver(task, submitted)
@@ -172,15 +170,6 @@ def _attempt(job: Job, task: Task, submitted: Task, staging: Staging) -> TaskRes
     finally:
         staging.clear(task)
     return _ended("done", begin, inputs=inputs, outputs=outputs, summary=summary, observed=touched)
-
-
-def adler32(path: Path) -> str:
-    """The checksum that the catalogue of CMS and XRootD use, as 8 hexadecimal digits."""
-    value = 1
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            value = zlib.adler32(block, value)
-    return f"{value:08x}"
 
 
 def _ended(state: str, begin: float, **others: Any) -> TaskResult:
@@ -331,7 +320,7 @@ class Staging:
         for folder in task.folders:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def has(self, output: OutputFile) -> bool:
+    def has(self, output: Stamp) -> bool:
         """Whether an output of an earlier attempt is as that left it."""
         if self.storage is not None:
             url = self._url(output.path)

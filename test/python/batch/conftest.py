@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from MLTools.NanoML.batch.job import Job, JobResult, OutputFile, TaskResult
+from MLTools.NanoML.batch.job import Job, JobResult, TaskResult
 from MLTools.NanoML.batch.submission import JobEntry, JobOptions, Submission
-from MLTools.NanoML.batch.worker import adler32
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.stages import Resources
-from MLTools.NanoML.workflow.task import Task, stamps
+from MLTools.NanoML.workflow.task import Stamp, Task, stamps
 from services.analysis import Analysis
 
 
@@ -57,8 +56,7 @@ def leave(submission: Submission) -> Callable[..., JobResult]:
         for task in submission.job(name).decoded()[:done]:
             (output,) = task.outputs
             output.write_text(f"output of {task.name}")
-            status = output.stat()
-            made = OutputFile(str(output), status.st_size, status.st_mtime_ns, adler32(output))
+            made = Stamp.of(str(output))
             tasks[task.name] = TaskResult(
                 "done", tuple(stamps(task)), (made,), {"entries": 5}, 1.5, 100, "worker", "2026"
             )

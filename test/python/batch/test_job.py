@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MLTools.NanoML.batch.job import Attempt, Job, JobProblem, JobResult, OutputFile, TaskResult, decode, encode
+from MLTools.NanoML.batch.job import Attempt, Job, JobProblem, JobResult, TaskResult, decode, encode
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.stages import Resources
@@ -80,7 +80,7 @@ def test_a_damaged_task_is_one_message(task: object) -> None:
 
 
 def make_result() -> JobResult:
-    outputs, problem = (OutputFile("b", 1, 2, "00000001"),), JobProblem("disk", "full")
+    outputs, problem = (Stamp("b", 1, 2),), JobProblem("disk", "full")
     done = TaskResult("done", (Stamp("a"),), outputs, {"entries": 5}, 1.5, 200, "host", "2026")
     tasks, earlier = {"WZ/0": done, "WZ/1": TaskResult("failed", problem=problem)}, [Attempt("host", "lost", "gone")]
     return JobResult("skim-0000", "failed", tasks, "host", 12, "5.0", 1.0, 2.0, 1, problem, earlier)

@@ -28,7 +28,7 @@ import yaml
 pytest.importorskip("data_processing.skim.skim")
 pytest.importorskip("XRootD")
 
-from MLTools.NanoML.batch.job import Job, JobResult, OutputFile
+from MLTools.NanoML.batch.job import Job, JobResult
 from MLTools.NanoML.batch.status import Status, observe, settle
 from MLTools.NanoML.batch.submission import JobRequest
 from MLTools.NanoML.batch.submit import find, submit
@@ -37,7 +37,7 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.workflow.pipeline import execute, pipeline_stages
-from MLTools.NanoML.workflow.task import Task
+from MLTools.NanoML.workflow.task import Stamp, Task
 from services.condor import CondorPool
 from services.daemons import wait_for
 from services.dask import DaskCluster
@@ -297,7 +297,7 @@ def test_what_has_not_changed_is_not_delivered_again(place: Path, storage: Stora
     assert after["kept"].stat().st_mtime_ns == before["kept"]
     assert after["changed"].read_text() == "changed again"
     assert after["output"].stat().st_mtime_ns == max(path.stat().st_mtime_ns for path in after.values())
-    there = [staging.has(OutputFile(str(run / "output"), size, 0, "")) for size in (3, 4)]
+    there = [staging.has(Stamp(str(run / "output"), size, 0)) for size in (3, 4)]
     assert there == [True, False]
 
 
