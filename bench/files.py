@@ -39,7 +39,7 @@ from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.terminal.progress import silence
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from MLTools.NanoML.workflow.record import Records
+from MLTools.NanoML.workflow.record import Record, Records
 from MLTools.NanoML.workflow.task import stamps
 
 EVENTS = 1000  # of a file
@@ -101,7 +101,7 @@ def make_done(directory: Path, small: Path, tasks: int) -> None:
         task.outputs[0].parent.mkdir(parents=True, exist_ok=True)
         task.outputs[0].write_bytes(b"done")
         with mock.patch("os.fsync"):  # else the disk would take minutes
-            records.write(task, stamps(task), summary, 1.0)
+            records.write(task, Record.of(task, stamps(task), summary, 1.0))
     rules = (f"{task.outputs[0]}: {task.inputs[0]}\n" for task in stage.tasks)
     outputs = " ".join(str(task.outputs[0]) for task in stage.tasks)
     (directory / "Makefile").write_text(f"all: {outputs}\n{''.join(rules)}")

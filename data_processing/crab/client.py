@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.batch.job import JobProblem, JobResult, TaskResult
+from MLTools.NanoML.batch.job import JobProblem, JobResult
 from MLTools.NanoML.batch.submission import JobEntry, Submission
 from MLTools.NanoML.batch.system import QueueState
 from MLTools.NanoML.errors import NanoMLError
@@ -314,7 +314,7 @@ class CrabProject:
         # CRAB takes minutes until it starts what was resubmitted
         is_old_news = job.tries == tries and time.time() - when < _STALE
         if job.state == "finished":
-            result = JobResult(entry.name, "done", {number: TaskResult("done")}, job.site)
+            result = JobResult(entry.name, "done", {}, job.site)
             return JobNow(entry, QueueState("ended"), result)
         if job.state == "killed" or (server == _KILLED and not has_failed):
             return JobNow.failed(entry, JobProblem("removed", "the job was killed"), job.site)

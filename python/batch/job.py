@@ -21,7 +21,8 @@ from typing import Any, Optional
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.schema.plain import DAMAGE, read, read_or_none
+from MLTools.NanoML.schema.plain import DAMAGE, build, read, read_or_none
+from MLTools.NanoML.workflow.record import Record
 from MLTools.NanoML.workflow.task import Stamp, Task, stamp_of
 
 FAILED = 1
@@ -191,20 +192,21 @@ def url_of(path: str, storage: Mapping[str, str]) -> Optional[str]:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """The result of one task."""
+    """The result of one task: its record if it is done, or why it failed."""
 
-    state: str  # "done" or "failed"
-    inputs: tuple[Stamp, ...] = ()  # versions of the inputs, as `task.stamps` has them
-    outputs: tuple[Stamp, ...] = ()  # what it made, by the names that the submitting machine has for it
-    summary: Mapping[str, Any] = field(default_factory=dict)  # what its work returned: accounting, counts
-    seconds: float = 0.0  # how long it took
-    memory: int = 0  # peak memory of the process until then [MB]
-    # host, finished: where and when
-    host: str = ""
-    finished: str = ""
-    problem: Optional[JobProblem] = None  # why it failed
-    # what user code touched, as `observing.observed` has it, by the names of the submitting machine
+    record: Optional[Record] = None  # with the paths that files have on the submitting machine
+    problem: Optional[JobProblem] = None
+    # what user code had touched when it failed, likewise
     observed: Mapping[str, Optional[str]] = field(default_factory=dict)
+
+
+def _results(content: Mapping[str, Any]) -> dict[str, TaskResult]:
+    """The results of tasks; until 0.2.0 they had what records have, but for the first three."""
+    older = {"task": "", "code": "", "version": ""}
+    is_older = {name: it.get("state") == "done" for name, it in content.items()}
+    return {
+        name: build(TaskResult, {"record": {**older, **it}} if is_older[name] else it) for name, it in content.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ class JobResult:
     # "running", "done", "failed", or "stopped" if it was told to stop before it was done
     state: str = "running"
     # results of its tasks by name; tasks that it did not get to are absent
-    tasks: dict[str, TaskResult] = field(default_factory=dict)
+    tasks: dict[str, TaskResult] = field(default_factory=dict, metadata={"build": _results})
     # host, process, batch: where it ran, and its identifier in the batch system
     host: str = ""
     process: int = 0
@@ -244,7 +246,7 @@ class JobResult:
     @property
     def done(self) -> int:
         """How many of its tasks are done."""
-        return sum(task.state == "done" for task in self.tasks.values())
+        return sum(task.record is not None for task in self.tasks.values())
 
     @property
     def problems(self) -> list[JobProblem]:

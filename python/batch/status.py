@@ -153,24 +153,15 @@ def _recorded(submission: Submission, name: str, result: JobResult) -> Iterator[
     is_shared = submission.options.shared
     job = submission.job(name)
     for task in job.recorded():
-        found = result.tasks.get(task.name)
-        if found is None or found.state != "done":
+        done = result.tasks[task.name].record if task.name in result.tasks else None
+        if done is None:
             continue
-        problem = next(filter(None, (_changed(output, is_shared) for output in found.outputs)), "")
+        problem = next(filter(None, (_changed(output, is_shared) for output in done.outputs)), "")
         try:
             if not problem:
-                submission.records.write(
-                    task,
-                    found.inputs if is_shared else job.versions(task, found.inputs),
-                    found.summary,
-                    found.seconds,
-                    found.observed,
-                    [output.content for output in found.outputs],
-                    host=found.host,
-                    finished=found.finished,
-                    memory=found.memory,
-                    job=f"{submission.name}/{name}",
-                )
+                inputs = done.inputs if is_shared else tuple(job.versions(task, done.inputs))
+                by = f"{submission.name}/{name}"
+                submission.records.write(task, replace(done, inputs=inputs, job=by))
         except NanoMLError as refused:  # on a full disk
             problem = str(refused).rstrip(".")
         if problem:
@@ -181,7 +172,7 @@ def _lost(submission: Submission, name: str, result: JobResult) -> Iterator[str]
     """The outputs of a job that are missing or were changed since, also if they were made again here."""
     for task in submission.job(name).recorded():
         record, found = submission.records.read(task), result.tasks.get(task.name)
-        outputs: Sequence[Stamp] = found.outputs if found else ()
+        outputs: Sequence[Stamp] = found.record.outputs if found and found.record else ()
         if record:
             outputs = [replace(it, path=submission.records.absolute(it.path)) for it in record.outputs]
         is_exact = record is not None or submission.options.shared

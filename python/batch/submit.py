@@ -124,7 +124,12 @@ def resubmit(submission: Submission, on: Optional[str] = None, max_missing: Opti
             "failed can be submitted again when they are done (nanoml status --wait) or ended (nanoml kill)."
         )
     tasks = (task for job in status.of("failed") if job.result for task in job.result.tasks.values())
-    read = {key.partition(" ")[2] for task in tasks for key in task.observed if key.startswith(f"{VARIABLE} ")}
+    read = {
+        key.partition(" ")[2]
+        for task in tasks
+        for key in (task.record or task).observed
+        if key.startswith(f"{VARIABLE} ")
+    }
     read.update(name for job in status.of("failed") for name in submission.job(job.entry.name).environment)
     request = JobRequest(
         submission.what, on or submission.system, lacked=dict(_lacked(status)), variables=frozenset(read)
@@ -149,7 +154,7 @@ def _lacked(status: Status) -> Iterator[tuple[str, tuple[str, Resources]]]:
         if job.problem is not None and job.problem.kind in _LACKED:
             results = job.result.tasks if job.result else {}
             for task in job.entry.tasks:
-                if task not in results or results[task].state != "done":
+                if task not in results or results[task].record is None:
                     yield f"{job.entry.stage} {task}", (job.problem.kind, job.entry.resources)
 
 

@@ -19,7 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from MLTools.NanoML.atomic import is_aside, make_directory
 from MLTools.NanoML.batch.job import (
@@ -37,11 +37,12 @@ from MLTools.NanoML.batch.job import (
     url_of,
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, lacks_memory
-from MLTools.NanoML.observing import SECRET, VARIABLE, observed, state_of
+from MLTools.NanoML.observing import SECRET, VARIABLE, state_of
 from MLTools.NanoML.rootio.remote import storage
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 from MLTools.NanoML.terminal.progress import say
-from MLTools.NanoML.workflow.task import Stamp, Task, stamps
+from MLTools.NanoML.workflow.record import do
+from MLTools.NanoML.workflow.task import Stamp, Task
 
 _PAUSE = 1.0  # seconds between two looks whether the twin of a job has ended
 _PERMANENT = ("configuration", "package", "proxy", "variable")
@@ -94,7 +95,7 @@ def _begun(name: str, before: Optional[JobResult]) -> JobResult:
     batch = os.environ.get("NANOML_BATCH_ID", "")
     begun = JobResult(name, host=platform.node(), process=os.getpid(), batch=batch, started=time.time())
     if before is not None:
-        begun.tasks = {name: task for name, task in before.tasks.items() if task.state == "done"}
+        begun.tasks = {name: task for name, task in before.tasks.items() if task.record is not None}
         begun.earlier = list(before.earlier)
         if before.state != "done":
             last = next(iter(before.problems), JobProblem("killed", "its process ended without a message"))
@@ -114,7 +115,7 @@ def _do(job: Job, result: JobResult, place: Path, run: Callable[[Sequence[str]],
         return
     for submitted, task in zip(job.recorded(), job.decoded(staging.rename)):
         before = result.tasks.get(task.name)
-        if before is not None and all(map(staging.has, before.outputs)):
+        if before is not None and before.record is not None and all(map(staging.has, before.record.outputs)):
             say(f"{task.name}: is done already")
             continue
         result.tasks[task.name] = _attempt(job, task, submitted, staging)
@@ -140,48 +141,33 @@ def _refuse_other_variables(job: Job, touched: Mapping[str, Optional[str]]) -> N
 
 
 def _attempt(job: Job, task: Task, submitted: Task, staging: Staging) -> TaskResult:
-    begin, touched = time.monotonic(), dict[str, Optional[str]]()
+    touched = dict[str, Optional[str]]()
     say(f"{task.stage} {task.name}")
     try:
         staging.fetch(task, submitted)
-        inputs = tuple(stamps(task))
         try:
-            with observed(job.planned) as seen:
-                summary = task.do()
+            done = do(task, job.planned)
         except BaseException:  # including a request to stop
             try:  # what training has learned so far helps the next attempt
                 staging.deliver_folders(task)
             except NanoMLError as problem:  # what ended the work says more
                 say(str(problem))
             raise
-        touched = {staging.submitted_key(key): it for key, it in seen.items()}
+        touched = {staging.submitted_key(key): it for key, it in done.observed.items()}
         given = {f"{VARIABLE} {name}": state_of(name, value) for name, value in job.environment.items()}
         touched.update((key, given[key]) for key in touched.keys() & given)  # paths in them are others here
         _refuse_other_variables(job, touched)
-        outputs = tuple(
-            replace(Stamp.of(str(path)).with_content(), path=str(name))
-            for path, name in zip(task.outputs, submitted.outputs)
-        )
         staging.deliver(task, submitted)
     except Exception as problem:
         reason = problem_of(problem)
         say(f"{task.name}: {reason.message}")
-        return _ended("failed", begin, problem=reason, observed=touched)
+        return TaskResult(problem=reason, observed=touched)
     finally:
         staging.clear(task)
-    return _ended("done", begin, inputs=inputs, outputs=outputs, summary=summary, observed=touched)
-
-
-def _ended(state: str, begin: float, **others: Any) -> TaskResult:
     peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return TaskResult(
-        state,
-        seconds=round(time.monotonic() - begin, 3),
-        memory=int(max(peaks) / (1 << 20 if sys.platform == "darwin" else 1 << 10)),
-        host=platform.node(),
-        finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        **others,
-    )
+    memory = int(max(peaks) / (1 << 20 if sys.platform == "darwin" else 1 << 10))
+    outputs = tuple(replace(it, path=str(path)) for it, path in zip(done.outputs, submitted.outputs))
+    return TaskResult(replace(done, outputs=outputs, observed=touched, memory=memory))
 
 
 def _end(result: JobResult, place: Path) -> None:

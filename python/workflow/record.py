@@ -20,9 +20,9 @@ from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import known_hashes, write_json, write_text
 from MLTools.NanoML.contracts.hdf5 import core_of
 from MLTools.NanoML.dependencies import changed
-from MLTools.NanoML.observing import FILE, FOLDER, PRESENCE, VARIABLE, state
+from MLTools.NanoML.observing import FILE, FOLDER, PRESENCE, VARIABLE, observed, state
 from MLTools.NanoML.schema.plain import build
-from MLTools.NanoML.workflow.task import Stamp, Task, known, version_of
+from MLTools.NanoML.workflow.task import Stamp, Task, known, stamps, version_of
 
 NOT_DONE, ASKED = "not done yet", "you asked for it"
 """Why a task is to be run that never was, or that is up to date."""
@@ -88,6 +88,29 @@ class Record:
     accepted: tuple[Acceptance, ...] = ()  # the changes of code after which the result was kept
     memory: Optional[int] = None  # most memory that the process had used until then [MB], if it was a job
     job: Optional[str] = None  # SUBMISSION/JOB, if it was a job
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        inputs: Sequence[Stamp],
+        summary: Mapping[str, Any],
+        seconds: float,
+        observed: Mapping[str, Optional[str]] = MappingProxyType({}),
+    ) -> Record:
+        """That of a task that was just done here, as the files are here; `inputs` are the `stamps` from before it began."""
+        return cls(
+            task=f"{task.stage}/{task.name}",
+            code=task.code,
+            version=__version__,
+            inputs=tuple(inputs),
+            outputs=tuple(Stamp.of(str(path)).with_content() for path in task.outputs),
+            summary=dict(summary),
+            observed=dict(observed),
+            seconds=round(seconds, 3),
+            finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            host=platform.node(),
+        )
 
     @classmethod
     def read(cls, path: Path) -> Record:
@@ -157,34 +180,21 @@ class Records:
         except (OSError, ValueError):
             return None
 
-    def write(
-        self,
-        task: Task,
-        inputs: Sequence[Stamp],
-        summary: Mapping[str, Any],
-        seconds: float,
-        observed: Mapping[str, Optional[str]] = MappingProxyType({}),
-        contents: Sequence[Optional[str]] = (),
-        **others: Any,
-    ) -> Record:
-        """Note that a task is done.
+    def write(self, task: Task, done: Record) -> Record:
+        """Note that a task is done, by what did it, here or elsewhere; return its record as it is kept.
 
-        Its inputs are the `stamps` from before it began: the next run notices what changed meanwhile. `contents` are the
-        hashes of its outputs as far as they are known, and `others` further fields of the record, such as the host if it is not this one.
+        The inputs are as they were before it began: the next run notices what changed meanwhile. Of the outputs, the file system
+        may say other things here.
         """
         known = {f"{FILE} {path}" for path in (*task.inputs, *map(str, task.outputs))}
-        here = {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "host": platform.node()}
-        record = Record(
+        record = replace(
+            done,
             task=f"{task.stage}/{task.name}",
-            inputs=tuple(replace(each, path=self.relative(each.path)) for each in inputs),
-            outputs=self._outputs(task, contents),
-            settings=self.settings(task)[0],
             code=task.code,
-            version=__version__,
-            summary=dict(summary),
-            observed={_renamed(key, self.relative): it for key, it in observed.items() if key not in known},
-            seconds=round(seconds, 3),
-            **{**here, **others},
+            inputs=tuple(replace(each, path=self.relative(each.path)) for each in done.inputs),
+            outputs=self._outputs(task, [each.content for each in done.outputs]),
+            settings=self.settings(task)[0],
+            observed={_renamed(key, self.relative): it for key, it in done.observed.items() if key not in known},
         )
         record.write(self.path(task))
         return record
@@ -382,6 +392,14 @@ def _changed_code(task: Task, record: Record) -> Optional[str]:
 
 def _more(names: Sequence[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def do(task: Task, planned: Optional[Mapping[str, Optional[str]]] = None) -> Record:
+    """Do a task; return its record. In a process that has not planned it, `planned` are the `sources` of the one that has."""
+    begin, inputs = time.monotonic(), stamps(task)
+    with observed(planned) as seen:
+        summary = task.do()
+    return Record.of(task, inputs, summary, time.monotonic() - begin, seen)
 
 
 class Fingerprints:

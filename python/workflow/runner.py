@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import time
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from MLTools.NanoML.atomic import file_hash, remove_leftovers
+from MLTools.NanoML.atomic import remove_leftovers
 from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, UnreadableError, lacks_memory, told_once
-from MLTools.NanoML.observing import observed, sources
+from MLTools.NanoML.observing import sources
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool, workers_for
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
-from MLTools.NanoML.workflow.record import ASKED, NOT_DONE, Fingerprints, Reach, Reason, Records
-from MLTools.NanoML.workflow.task import Stamp, Task, look_up, stamps
+from MLTools.NanoML.workflow.record import ASKED, NOT_DONE, Fingerprints, Reach, Reason, Record, Records, do
+from MLTools.NanoML.workflow.task import Task, look_up
 
 _MOST = 20  # messages that are listed, and tasks that each show their progress
 _AHEAD = 8  # tasks that are handed over to each worker
@@ -222,12 +221,10 @@ class _Done:
 
     def note(self, task: Task, outcome: _Outcome) -> None:
         """Print the notes of a task, and write its record."""
-        for key, text in outcome.notes.items():
+        done, told = outcome
+        for key, text in told.items():
             say_once(key, text)
-        record = self.records.write(
-            task, outcome.inputs, outcome.summary, outcome.seconds, outcome.observed, outcome.contents
-        )
-        self.found.add(self.fingerprints.of(task, record))
+        self.found.add(self.fingerprints.of(task, self.records.write(task, done)))
 
 
 class _Summaries(Mapping[str, Mapping[str, Any]]):
@@ -263,29 +260,17 @@ def _run_here(stage: Stage, todo: Sequence[Task], done: _Done) -> dict[str, Nano
     return failures
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """The summary of a task, its inputs before, the time it took [s], what user code touched, hashes of outputs, and notes."""
-
-    summary: Mapping[str, Any]
-    inputs: Sequence[Stamp]
-    seconds: float
-    observed: Mapping[str, Optional[str]]
-    contents: Sequence[str]
-    notes: Mapping[str, str]
+_Outcome = tuple[Record, Mapping[str, str]]
+"""The record of a task that is done, and its notes."""
 
 
 def _work(task: Task, planned: Optional[Mapping[str, Optional[str]]] = None) -> _Outcome:
-    begin, inputs = time.monotonic(), stamps(task)
     try:
-        with observed(planned) as seen:
-            summary = task.do()
+        return do(task, planned), notes()
     except Exception as problem:
         if lacks_memory(problem):
             raise NanoMLError(f"{TOO_LITTLE_MEMORY}.") from problem
         raise
-    seconds, contents = time.monotonic() - begin, [file_hash(path) for path in task.outputs]
-    return _Outcome(summary, inputs, seconds, seen, contents, notes())
 
 
 def _run_pool(stage: Stage, todo: Sequence[Task], done: _Done, workers: int) -> dict[str, NanoMLError]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from MLTools.NanoML.batch.job import Job, JobResult, TaskResult
 from MLTools.NanoML.batch.submission import JobEntry, JobOptions, Submission
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.stages import Resources
-from MLTools.NanoML.workflow.task import Stamp, Task, stamps
+from MLTools.NanoML.workflow.record import Record
+from MLTools.NanoML.workflow.task import Task, stamps
 from services.analysis import Analysis
 
 
@@ -56,10 +58,8 @@ def leave(submission: Submission) -> Callable[..., JobResult]:
         for task in submission.job(name).decoded()[:done]:
             (output,) = task.outputs
             output.write_text(f"output of {task.name}")
-            made = Stamp.of(str(output))
-            tasks[task.name] = TaskResult(
-                "done", tuple(stamps(task)), (made,), {"entries": 5}, 1.5, 100, "worker", "2026"
-            )
+            made = Record.of(task, stamps(task), {"entries": 5}, 1.5)
+            tasks[task.name] = TaskResult(replace(made, memory=100, host="worker", finished="2026"))
         times = {"started": 100.0, "finished": 200.0 if state != "running" else 0.0}
         result = JobResult(name, state, {**tasks, **others.pop("tasks", {})}, "worker", **{**times, **others})
         result.write(submission.directory / "results" / f"{name}.json")

@@ -17,6 +17,7 @@ from MLTools.NanoML.batch.job import Attempt, Job, JobProblem, JobResult, TaskRe
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.stages import Resources
+from MLTools.NanoML.workflow.record import Record
 from MLTools.NanoML.workflow.task import Stamp, Task
 
 
@@ -80,9 +81,9 @@ def test_a_damaged_task_is_one_message(task: object) -> None:
 
 
 def make_result() -> JobResult:
-    outputs, problem = (Stamp("b", 1, 2),), JobProblem("disk", "full")
-    done = TaskResult("done", (Stamp("a"),), outputs, {"entries": 5}, 1.5, 200, "host", "2026")
-    tasks, earlier = {"WZ/0": done, "WZ/1": TaskResult("failed", problem=problem)}, [Attempt("host", "lost", "gone")]
+    problem, made = JobProblem("disk", "full"), {"inputs": (Stamp("a"),), "outputs": (Stamp("b", 1, 2),)}
+    done = TaskResult(Record("", "", "", summary={"entries": 5}, seconds=1.5, memory=200, host="host", **made))
+    tasks, earlier = {"WZ/0": done, "WZ/1": TaskResult(problem=problem)}, [Attempt("host", "lost", "gone")]
     return JobResult("skim-0000", "failed", tasks, "host", 12, "5.0", 1.0, 2.0, 1, problem, earlier)
 
 
@@ -92,6 +93,8 @@ def test_a_result_of_the_first_version_is_read_and_of_a_later_one_is_not(tmp_pat
     assert JobResult.read(path) == make_result()
     content = json.loads(path.read_text())
     assert content.pop("schema") == 1
+    done, failed = content["tasks"].values()
+    content["tasks"] = {"WZ/0": {**done.pop("record"), **done, "state": "done"}, "WZ/1": {**failed, "state": "failed"}}
     path.write_text(json.dumps(content))
     assert JobResult.read(path) == make_result()
     path.write_text(json.dumps({**content, "schema": 2}))

@@ -21,7 +21,7 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.stages import Resources
-from MLTools.NanoML.workflow.record import Records
+from MLTools.NanoML.workflow.record import Record, Records
 from MLTools.NanoML.workflow.task import Task
 from services.tokens import Tokens
 from services.xrootd import TokenServer
@@ -145,9 +145,8 @@ def test_a_job_takes_a_token_along(xrootd_tokens: TokenServer, tokens: Tokens, t
 
 def test_variables_that_earlier_tasks_have_read_are_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records, task = Records(tmp_path / ".nanoml"), Task("skim", "A/0", (), (), {}, "", dict)
-    records.write(
-        task, (), {}, 1.0, {"variable MY_CUT": "1", "variable MY_OLD": None, "variable PATH": "2", "file MY_FILE": "3"}
-    )
+    observed = {"variable MY_CUT": "1", "variable MY_OLD": None, "variable PATH": "2", "file MY_FILE": "3"}
+    records.write(task, Record.of(task, (), {}, 1.0, observed))
     for name in ("MY_CUT", "MY_FILE", "MY_OWN"):
         monkeypatch.setenv(name, "80")
     assert _variables(records, [task], {"MY_OWN", "MY_ABSENT"}).items() >= {"MY_CUT": "80", "MY_OWN": "80"}.items()

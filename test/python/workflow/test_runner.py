@@ -229,7 +229,7 @@ POOL = """
 import functools, os, sys, time
 from pathlib import Path
 from MLTools.NanoML.workflow.runner import Stage, plan, run
-from MLTools.NanoML.workflow.record import Reason, Record
+from MLTools.NanoML.workflow.record import Reason
 from MLTools.NanoML.workflow.task import Task
 
 def work(number):
@@ -337,7 +337,7 @@ def name(path: str | Path) -> str:
 def done(directory: Path, task: Task) -> None:
     for path in (*map(Path, task.inputs), *task.outputs):
         path.write_text("content")
-    records_in(directory).write(task, stamps(task), {"entries": 5}, 0.1)
+    records_in(directory).write(task, Record.of(task, stamps(task), {"entries": 5}, 0.1))
 
 
 def test_a_task_that_was_done_is_up_to_date(tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_a_reason_reaches_as_far_as_what_has_changed(tmp_path: Path) -> None:
     assert reach({"keep": 1, "cut": 2}) is Reach.PART
     records.forget(task, Reach.PART)
     assert reach({"keep": 1, "cut": 2}) is Reach.PART
-    records.write(task, stamps(task), {"core": "of other events"}, 0.1)
+    records.write(task, Record.of(task, stamps(task), {"core": "of other events"}, 0.1))
     task.outputs[0].write_text("something else")
     assert reach({"keep": 1, "cut": 2}) is Reach.ALL
 
@@ -480,7 +480,7 @@ def test_a_record_is_a_file_of_known_form(tmp_path: Path) -> None:
     settings = {"keep": ["MET_*"], "compare": str(tmp_path / "a.h5"), "of": [str(tmp_path / "work" / "b.h5"), "/c.h5"]}
     task, records = make(tmp_path, inputs=("root://somewhere//in.root",), settings=settings), records_in(tmp_path)
     task.outputs[0].write_text("content")
-    records.write(task, stamps(task), {"entries": 5}, 0.1, host="worker", memory=100)
+    records.write(task, replace(Record.of(task, stamps(task), {"entries": 5}, 0.1), host="worker", memory=100))
     content = json.loads(records.path(task).read_text())
     assert content.pop("finished") > "2020"
     assert len(content.pop("check")) == 24
@@ -510,7 +510,7 @@ def test_content_decides_where_the_file_system_says_that_a_file_changed(tmp_path
     done(tmp_path, task)
     path, content = Path(task.inputs[0]), b"a" * size
     path.write_bytes(content)
-    records.write(task, stamps(task), {}, 0.1)
+    records.write(task, Record.of(task, stamps(task), {}, 0.1))
     before = path.stat()
     path.unlink()
     path.write_bytes(content)
@@ -528,7 +528,7 @@ def test_of_a_large_file_that_no_task_has_made_size_and_time_decide(tmp_path: Pa
     done(tmp_path, task)
     path = Path(task.inputs[0])
     os.truncate(path, 70 << 20)
-    record = records.write(task, stamps(task), {}, 0.1)
+    record = records.write(task, Record.of(task, stamps(task), {}, 0.1))
     assert record.inputs[0].content is None
     other = tmp_path / "other"
     shutil.copy2(path, other)
@@ -550,7 +550,7 @@ def test_a_remote_file_that_its_server_says_was_changed_counts(
     path.write_text("first")
     task, records = make(tmp_path, inputs=(f"{storage.url}/{tmp_path.name}/a.root",)), records_in(tmp_path)
     task.outputs[0].write_text("content")
-    record = records.write(task, stamps(task), {}, 0.1)
+    record = records.write(task, Record.of(task, stamps(task), {}, 0.1))
     assert record.inputs[0].size == 5
     assert (record.inputs[0].modified, record.inputs[0].content) == (int(path.stat().st_mtime) * 10**9, None)
     monkeypatch.setattr(task_module, "_remote", {})
@@ -569,7 +569,7 @@ def test_what_user_code_touches_counts(tmp_path: Path, monkeypatch: pytest.Monke
     keys.append(f"file {task.inputs[0]}")  # it counts anyway
     (tmp_path / "tables").mkdir()
     done(tmp_path, task)
-    record = records.write(task, stamps(task), {}, 0.1, {key: state(key) for key in keys})
+    record = records.write(task, Record.of(task, stamps(task), {}, 0.1, {key: state(key) for key in keys}))
     assert list(record.observed) == ["file ./sf.json", "file /nowhere/b.json", "variable MY_VERSION", "folder ./tables"]
     fingerprints = Fingerprints(records, "skim")
     digest = fingerprints.of(task, record)
