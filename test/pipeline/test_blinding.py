@@ -536,12 +536,8 @@ def test_a_dry_run_notes_nothing_and_a_run_notes_what_is_declared(search: Search
 @pytest.mark.parametrize(
     ("old", "new", "arguments", "message"),
     [
-        (
-            "fit:",
-            "x-fit:",
-            ["SR"],
-            "has no fit, so there is no result to unblind. What may be seen without one, say in",
-        ),
+        ("fit:", "x-fit:", ["SR"],
+         "has no fit, so there is no result to unblind. What may be seen without one, say in"),
         (", data: true", ", class: other, cross_section: 1", ["SR"], "has no data, so there is no result"),
         ("", "", ["SSR"], 'there are no data in "SSR". Did you mean "SR"?'),
         ("", "", ["SR", "--era", "2016"], 'there are no data in "2016"'),
@@ -549,7 +545,7 @@ def test_a_dry_run_notes_nothing_and_a_run_notes_what_is_declared(search: Search
         ("", "", ["SR", "--fraction", "120%"], '"120%": write a part of the data, as in 10%'),
         ("", "", ["CR", "--fraction", "10%"], "CR (2017), CR (2018): nothing more to unblind; not blind as a whole"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_unblinded(search: Search, old: str, new: str, arguments: list[str], message: str) -> None:
     text = CONFIG + FIT + "blind: {regions: [SR]}\n"
     content = text.replace(old, new) if old else text

@@ -216,14 +216,10 @@ def test_format_of_the_file(both: tuple[Training, Path]) -> None:
     assert content.ir_version == 8
     assert [(entry.domain, entry.version) for entry in content.opset_import] == [("", 15)]
     assert axes_of(content) == {
-        "features": ["events", 2],
-        "Jet": ["events", "Jet_objects", 4],
-        "Jet_mask": ["events", "Jet_objects"],
-        "Muon": ["events", "Muon_objects", 2],
-        "Muon_mask": ["events", "Muon_objects"],
-        "probabilities": ["events", 5],
+        "features": ["events", 2], "Jet": ["events", "Jet_objects", 4], "Jet_mask": ["events", "Jet_objects"],
+        "Muon": ["events", "Muon_objects", 2], "Muon_mask": ["events", "Muon_objects"], "probabilities": ["events", 5],
         "fold_probabilities": ["events", 3, 5],
-    }
+    }  # fmt: skip
 
 
 def test_reference_events(both: tuple[Training, Path]) -> None:

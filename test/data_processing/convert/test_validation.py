@@ -177,11 +177,8 @@ def first_file(change: Callable[[dict[str, Any]], object]) -> Damage:
 @pytest.mark.parametrize(
     ("damage", "checks", "message"),
     [
-        (
-            described(lambda m: m["features"][0].update(missing="none")),
-            "metadata",
-            "features.0.missing: is none, not a list",
-        ),
+        (described(lambda m: m["features"][0].update(missing="none")), "metadata",
+         "features.0.missing: is none, not a list"),
         (described(lambda m: m.pop("selection")), "metadata", "metadata.selection: is missing"),
         (dataset(lambda d: d.update(is_data=0)), "metadata", "metadata.datasets.0.is_data: is 0, not boolean"),
         (dataset(lambda d: d.update(luminosity=np.nan)), "metadata", "luminosity: is nan, not number or null"),
@@ -213,11 +210,8 @@ def first_file(change: Callable[[dict[str, Any]], object]) -> Damage:
         (put("Jet", "eta", np.nan, (4, 0)), "finite", "Jet/eta: is NaN .in row 4"),
         (put("events", "weight", np.nan, 3), "finite weights sums", "events/weight: is NaN"),
         (remade("events", twice), "unique", "run 1, .* is also in row 4 .in row 9"),
-        (
-            remade("events", lambda c: c[:-1]),
-            "events collections sums",
-            "has 220 events .*, but the accounting says 221",
-        ),
+        (remade("events", lambda c: c[:-1]), "events collections sums",
+         "has 220 events .*, but the accounting says 221"),
         (accounting(lambda b: b.update(selected=1)), "events books", "of label 1, but the accounting says 1"),
         (put("events", "weight", 1, 2), "weights sums", "weight: is not genWeight x 2.33.* .in row 2"),
         (dataset(lambda d: d.update(cross_section=1)), "weights sums", "is not genWeight x .*first in row 0"),
@@ -227,7 +221,7 @@ def first_file(change: Callable[[dict[str, Any]], object]) -> Damage:
         (accounting(lambda b: b.update(entries=1)), "books", "dataset WZ: entries in total"),
         (accounting(lambda b: b["cutflow"].pop()), "books", "dataset WZ: cutflow in total"),
     ],
-)
+)  # fmt: skip
 def test_each_damage_is_found_by_its_check(
     tmp_path: Path, good: dict[str, Path], damage: Damage, checks: str, message: str
 ) -> None:

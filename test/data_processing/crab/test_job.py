@@ -238,21 +238,17 @@ def test_files_of_a_text_file(analysis: MakeConfig) -> None:
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (
-            {"das": "/WZ*/Run2-v1/NANOAODSIM"},
-            r"das: /WZ\*/Run2-v1/NANOAODSIM: CRAB takes no wildcards. `nanoml datasets",
-        ),
+        ({"das": "/WZ*/Run2-v1/NANOAODSIM"},
+         r"das: /WZ\*/Run2-v1/NANOAODSIM: CRAB takes no wildcards. `nanoml datasets"),
         ({"das": MC, "max_events": 5}, "max_events: CRAB takes files, whatever their events. Use max_files"),
-        (
-            {"das": [MC, MC.replace("M600", "M700")], "max_files": 5},
-            "max_files: makes 2 tasks, and max_files counts for all of them together",
-        ),
+        ({"das": [MC, MC.replace("M600", "M700")], "max_files": 5},
+         "max_files: makes 2 tasks, and max_files counts for all of them together"),
         *(
             ({"files": name}, "files.*not something that CRAB can read")
             for name in ("/home/me/x.root", "data/*.root", "/A/B/MINIAODSIM", "root://x//tmp/y.root")
         ),
     ],
-)
+)  # fmt: skip
 def test_what_crab_cannot_do(dataset: dict[str, Any], message: str, analysis: MakeConfig) -> None:
     with pytest.raises(ConfigError, match=rf"my analysis.yaml:\d+: datasets.WZ.{message}"):
         inputs_of(analysis({"WZ": dataset}))
@@ -306,15 +302,10 @@ def test_a_task_has_all_that_crab_needs(
         "workArea": str(directory / "crab"),
     }
     assert found["Data"] == {
-        "inputDataset": DATA,
-        "inputDBS": "global",
-        "splitting": "FileBased",
-        "unitsPerJob": 1,
-        "publication": False,
-        "outputDatasetTag": "my_analysis-1_Muon",
-        "outLFNDirBase": "/store/user/me/analysis",
+        "inputDataset": DATA, "inputDBS": "global", "splitting": "FileBased", "unitsPerJob": 1, "publication": False,
+        "outputDatasetTag": "my_analysis-1_Muon", "outLFNDirBase": "/store/user/me/analysis",
         "lumiMask": str(directory / "certified.json"),
-    }
+    }  # fmt: skip
     assert found["Site"] == {"storageSite": "T2_CH_CERN"}
     assert Path(found["JobType"]["psetName"]).is_file()
     assert Path(found["JobType"]["scriptExe"]).is_file()

@@ -102,15 +102,10 @@ def test_urls_of_the_same_file(tmp_path: Path) -> None:
 
 def test_urls_of_other_files(tmp_path: Path) -> None:
     urls = [
-        "root://a//store/x.root",
-        "root://a//store/y.root",
-        "root://a//store/user/b/store/x.root",
-        "root://a//eos/x.root",
-        "root://b//eos/x.root",
-        "root://a:1095//eos/x.root",
-        "https://a/get?file=1",
+        "root://a//store/x.root", "root://a//store/y.root", "root://a//store/user/b/store/x.root",
+        "root://a//eos/x.root", "root://b//eos/x.root", "root://a:1095//eos/x.root", "https://a/get?file=1",
         "https://a/get?file=2",
-    ]
+    ]  # fmt: skip
     assert find_files(urls, tmp_path) == urls
 
 

@@ -257,15 +257,9 @@ train: {model: mlp}
 histogram: {x: {bins: [2, 0, 2]}}
 """
 SUMS = {
-    "two": [3.0, 4.0],
-    "more": [1.0, 1.0],
-    "semi": [10.0, 20.0],
-    "WZ": [5.0, 5.0],
-    "up": [5.0, 6.0],
-    "down": [2.0, 4.0],
-    "other": [12.0, 30.0],
-    "upsemi": [11.0, 24.0],
-}
+    "two": [3.0, 4.0], "more": [1.0, 1.0], "semi": [10.0, 20.0], "WZ": [5.0, 5.0], "up": [5.0, 6.0], "down": [2.0, 4.0],
+    "other": [12.0, 30.0], "upsemi": [11.0, 24.0],
+}  # fmt: skip
 
 
 def of_datasets(directory: Path, text: str = VARIED, endings: tuple[str, ...] = ("",)) -> dict[str, Template]:

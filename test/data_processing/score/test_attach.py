@@ -293,16 +293,10 @@ def test_files_without_events(tmp_path: Path, rows: Any, make_job: MakeJob) -> N
 def test_a_column_that_cannot_be_attached_is_explained(tmp_path: Path, rows: Any, make_job: MakeJob) -> None:
     size = len(rows)
     beside = {
-        "text": np.array([b"a"] * size, object),
-        "metadata": "{}",
-        "Jet": np.zeros((size, 2), [("pt", "f4")]),
-        "complex": np.zeros(size, complex),
-        "short": np.zeros(size - 1),
-        "cube": np.zeros((size, 2, 2)),
-        "named": np.zeros((size, 2)),
-        "W jets": np.zeros(size),
-        "both": np.zeros(size),
-    }
+        "text": np.array([b"a"] * size, object), "metadata": "{}", "Jet": np.zeros((size, 2), [("pt", "f4")]),
+        "complex": np.zeros(size, complex), "short": np.zeros(size - 1), "cube": np.zeros((size, 2, 2)),
+        "named": np.zeros((size, 2)), "W jets": np.zeros(size), "both": np.zeros(size),
+    }  # fmt: skip
     events = write_hdf5(tmp_path / "a.h5", with_fields(rows, both=np.zeros(size)), **beside)
     with h5py.File(events, "a") as file:
         file["named"].attrs["classes"] = ["a", "b", "c"]

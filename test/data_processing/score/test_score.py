@@ -229,19 +229,13 @@ def test_versions_of_nanoaod(tmp_path: Path, made_files: dict[str, Path], name: 
         (["Muon_pt"], {}, "Muon_pt as one number per event, but it is of type"),
         ([], {"objects": {"Muon": (["ptt"], 3, None)}}, 'has no branch Muon_ptt. Did you mean "Muon_pt"'),
         ([], {"objects": {"Muon": (["pt"], 3, "-tag")}}, "has no branch Muon_tag"),
-        (
-            [],
-            {"objects": {"MET": (["pt"], 3, None)}},
-            "MET_pt as a number for each object of MET, but it is of type float",
-        ),
-        (
-            ["Electron_pt"],
-            {"level": "object", "collection": "Muon"},
-            "Electron_pt as a number for each object of Muon, .*of Electron",
-        ),
+        ([], {"objects": {"MET": (["pt"], 3, None)}},
+         "MET_pt as a number for each object of MET, but it is of type float"),
+        (["Electron_pt"], {"level": "object", "collection": "Muon"},
+         "Electron_pt as a number for each object of Muon, .*of Electron"),
         (["MET_pt"], {"level": "object", "collection": "Muon"}, "none of its inputs is a branch of Muon here"),
     ],
-)
+)  # fmt: skip
 def test_a_column_that_is_not_there_is_explained(
     tmp_path: Path, source: Path, linear_model: LinearModel, columns: list[str], changes: dict[str, Any], message: str
 ) -> None:

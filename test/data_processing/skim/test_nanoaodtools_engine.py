@@ -229,20 +229,13 @@ def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
         ({"selection": TRILEPTON, "keep": ("*",), "compression": "LZMA:1"}, 263, None),
         ({"cut": CUT, "keep": ("*",), "compression": "LZ4:4"}, 567, ["all", "nanoAOD-tools"]),
         ({"cut": "0", "keep": ("MET_*", "Muon_*")}, 0, ["all", "nanoAOD-tools"]),
-        (
-            {"selection": TRILEPTON, "cut": "nMuon > 1"},
-            154,
-            ["all", "reached Trilepton", "three good leptons", "Z candidate", "W lepton", "Z muon identification"],
-        ),
-        (
-            {"selection": TRILEPTON, "cut": "0", "keep": ("Jet_*",)},
-            0,
-            ["all", "reached Trilepton", "three good leptons", "Z candidate", "W lepton", "Z muon identification"],
-        ),
+        ({"selection": TRILEPTON, "cut": "nMuon > 1"}, 154,
+         ["all", "reached Trilepton", "three good leptons", "Z candidate", "W lepton", "Z muon identification"]),
+        ({"selection": TRILEPTON, "cut": "0", "keep": ("Jet_*",)}, 0,
+         ["all", "reached Trilepton", "three good leptons", "Z candidate", "W lepton", "Z muon identification"]),
         (
             {
-                "modules": ("jet_sums.py:jet_sums", "muon_scale.py:MuonScale"),
-                "keep": ("*", "drop Muon_dxy"),
+                "modules": ("jet_sums.py:jet_sums", "muon_scale.py:MuonScale"), "keep": ("*", "drop Muon_dxy"),
                 "cut": "nMuon > 1",
             },
             386,
@@ -250,7 +243,7 @@ def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
         ),
         ({"modules": ("jet_sums.py:jet_sums", "leptons.py:Leptons"), "cut": "0"}, 0, ["all", "nanoAOD-tools"]),
     ],
-)
+)  # fmt: skip
 def test_both_engines_give_the_same(
     source: Path, tmp_path: Path, job: dict[str, Any], selected: int, steps: list[str] | None
 ) -> None:
