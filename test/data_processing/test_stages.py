@@ -32,7 +32,6 @@ convert: {{features: MET_pt, shuffle: 1}}
 
 
 def stages(path: Path) -> dict[str, Stage]:
-    """The stages of this part that a configuration asks for."""
     return {stage.name: stage for stage in pipeline_stages(load(path), PARTS["data_processing"])}
 
 

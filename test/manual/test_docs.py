@@ -124,8 +124,7 @@ def test_remote_files(tmp_path: Path, follow: Callable[..., None]) -> None:
     (gone,) = described["missing"]
     assert gone["file"] == str(tmp_path / "data" / "WZTo3LNu_1.root")
     page = (ROOT / "doc" / "xrootd.md").read_text()
-    told = re.search(r"^  WZ: data/WZTo3LNu_1.root is left out: (cannot be read .*)$", page, re.M)
-    assert told is not None
+    told: Any = re.search(r"^  WZ: data/WZTo3LNu_1.root is left out: (cannot be read .*)$", page, re.M)
     assert gone["reason"] == told[1]
     for name, default in plain(Read()).items():
         found = re.search(rf"^  {name}: ([^#\n]*?) +#", page, re.M)

@@ -163,7 +163,6 @@ def blind_again(search: Search) -> Iterator[None]:
 
 
 def channels_of(data: dict[str, HistogramChannel], process: str) -> dict[str, float]:
-    """The events of a process in each channel."""
     return {name: float(it.processes[process].nominal.sum()) for name, it in data.items() if process in it.processes}
 
 

@@ -215,12 +215,10 @@ def scored(directory: Path) -> dict[str, dict[str, bytes]]:
 
 
 def results(directory: Path) -> tuple[object, ...]:
-    """What follows from weights and scores."""
     return scored(directory), (directory / "wz" / "histograms/histograms.h5").read_bytes()
 
 
 def metrics(directory: Path) -> dict[str, Any]:
-    """The numbers of the report."""
     return {**json.loads((directory / "wz" / "training" / "metrics.json").read_text()), "created": ""}
 
 

@@ -106,7 +106,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 def scored(config: Config) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Each dataset's scores and inputs."""
     for name in config.datasets:
         with uproot.open(config.base / "out" / "scores" / name / f"{name}.root") as file:
             rows = file["Events"].arrays(library="np")
@@ -225,7 +224,6 @@ def test_histograms_have_one_name_and_all_events(config: Config) -> None:
 
 
 def reasons(config: Config) -> dict[str, list[str]]:
-    """The tasks that are to be done, by stage."""
     todo = planned(config, ["convert", "shuffle", "train", "evaluate", "export", "normalise", "score", "fill"])
     return {each.stage.name: sorted(each.reasons) for each in todo if each.reasons}
 

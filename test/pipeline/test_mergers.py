@@ -44,8 +44,6 @@ OPTIONS["cut and json"] = {**OPTIONS["cut"], **OPTIONS["json"]}
 
 
 class Muons(Selection):
-    """Events with a muon."""
-
     branches = ("Muon_pt",)
     columns = {"ht": Column("f4", "sum of pt [GeV]")}
 

@@ -35,7 +35,6 @@ RUN = CliRunner()
 
 
 def copied(name: str, folder: Path) -> Path:
-    """An example in a folder, with the files there."""
     (folder / f"{name}.py").write_text((EXAMPLES / f"{name}.py").read_text())
     (folder / f"{name}.yaml").write_text(of_this_machine((EXAMPLES / f"{name}.yaml").read_text(), folder))
     return folder / f"{name}.yaml"

@@ -162,7 +162,6 @@ def outsider(capsule: Path) -> subprocess.CompletedProcess[str]:
 
 
 def observed(workdir: Path) -> dict[str, list[float]]:
-    """The data in each bin of each histogram and region."""
     templates = Templates.read(workdir / "histograms/histograms.h5")
     channels = [(each.name, it) for each in templates.histograms for it in each.channels if DATA in it.processes]
     return {f"{name} {it.name}": inner(it.processes[DATA].nominal).tolist() for name, it in channels}

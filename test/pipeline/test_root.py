@@ -96,7 +96,6 @@ def test_an_rntuple_reader_reads_the_events_and_books_of_a_skim(sample: Path, tm
 
 
 def of_reader(path: Path, name: str, field: str, kind: str) -> list[Any]:
-    """All values of a field, by ROOT."""
     reader = ROOT.RNTupleReader.Open(name, str(path))
     view = reader.GetView[kind](field)
     values = [view(entry) if "vector" not in kind else list(view(entry)) for entry in range(reader.GetNEntries())]

@@ -99,7 +99,6 @@ def analysis(directory: Path) -> Path:
 
 
 def events(directory: Path) -> dict[str, float]:
-    """The expected events of a whole run."""
     templates = Templates.read(directory / "analysis" / "histograms" / "histograms.h5")
     channels = templates.histogram("ZCand_mass").channels
     found = [(it.region, name, each) for it in channels for name, each in it.processes.items()]

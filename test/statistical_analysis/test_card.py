@@ -119,7 +119,6 @@ CONTENTS = {
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Path:
-    """A card with lines of all kinds."""
     (tmp_path / "card.txt").write_text(CARD)
     with uproot.recreate(tmp_path / "shapes.root") as file:
         for name, contents in CONTENTS.items():
@@ -129,7 +128,6 @@ def foreign(tmp_path: Path) -> Path:
 
 
 def expected(made: Any, **changed: float) -> dict[str, Any]:
-    """Expected events of each process in each channel."""
     config = made.config
     at = np.array(config.suggested_init(), float)
     for name, value in changed.items():

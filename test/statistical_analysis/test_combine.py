@@ -57,7 +57,6 @@ def effect(sample: Sample, nuisance: str) -> Any:
 
 
 def parsed(parser: Any, path: Path) -> Any:
-    """A card as Combine's parser has it."""
     options = OptionParser()
     parser.addDatacardParserOptions(options)
     given, _ = options.parse_args([])

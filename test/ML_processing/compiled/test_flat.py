@@ -175,7 +175,6 @@ OF_INTEGERS = {"bitwise_and", "bitwise_or", "bitwise_xor", "right_shift", "left_
 
 
 def run(name: str, columns: list[NDArray[np.float64]]) -> NDArray[np.generic]:
-    """The graph's result for float64 numbers."""
     graph = Graph()
     inputs = [Tensor(graph, f"x{number}", "d", 1) for number in range(len(columns))]
     made = UFUNCS[name](*inputs)

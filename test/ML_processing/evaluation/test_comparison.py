@@ -56,12 +56,10 @@ def compared(training: Training, wanted: DataRequest, physical: bool) -> dict[st
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all of this is."""
     return tmp_path_factory.mktemp("data_comparison")
 
 
 def simulated_in(path: Path, write: Write, signal: float) -> Path:
-    """Simulation with this weight of the signal."""
     labels = np.arange(SIMULATED) % 3
     made, objects = rows(SIMULATED, labels, 1, np.where(labels == 0, signal, OBSERVED / SIMULATED * 1.5))
     return write(path, made, classes=NAMES, regions=REGIONS, objects=objects, cross_section=1.0)

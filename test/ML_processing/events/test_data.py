@@ -98,7 +98,6 @@ def members() -> np.ndarray:
 
 
 def change(path: Path, **columns: np.ndarray) -> Path:
-    """Write other values into a file."""
     with changing(path) as rows:
         for name, values in columns.items():
             rows[name] = values

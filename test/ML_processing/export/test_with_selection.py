@@ -45,7 +45,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
 @pytest.fixture(scope="module")
 def of_ht(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of one column."""
     return networks_of(tmp_path_factory.mktemp("ht") / "model.onnx", "HT")
 
 

@@ -73,14 +73,6 @@ def test_area_with_negative_weights_is_that_of_the_definition(ties: bool) -> Non
     assert np.trapezoid(curve.signal, curve.background) == pytest.approx(by_pairs(score, truth, weight))
 
 
-def test_a_negative_event_takes_a_positive_one_away() -> None:
-    score, truth, weight = events(500)
-    twice = [np.concatenate([array, array[:100]]) for array in (score, truth)]
-    cancelled = np.concatenate([weight, -weight[:100]])
-    expected = auc(score[100:], truth[100:], weight[100:]).value
-    assert auc(*twice, cancelled).value == pytest.approx(expected)
-
-
 def test_curve_agrees_with_scikit_learn() -> None:
     score, truth, weight = events(300, ties=True)
     curve = roc(score, truth, weight)
@@ -115,17 +107,12 @@ def test_difference_knows_that_the_events_are_the_same() -> None:
     assert auc_difference(score, score, truth, weight).error == 0
 
 
-def test_perfect_and_reversed() -> None:
-    truth = np.array([True, True, False, False])
-    assert auc([4, 3, 2, 1], truth, np.ones(4)).value == 1
-    assert auc([1, 2, 3, 4], truth, np.ones(4)).value == 0
-    assert auc([1, 1, 1, 1], truth, np.ones(4)).value == 0.5
-
-
 def test_not_defined() -> None:
     assert auc([1, 2], [True, True], [1, 1]).value is None
     assert auc([1, 2, 3], [True, False, False], [1, 1, -2]).error is None
     assert auc_difference([1, 2], [1, 2], [True, True], [1, 1]).value is None
+    assert bootstrap([1, 2, 3], [True, False, False], [1, 1, -2], (0.5,), seed=1) is None
+    assert reliability([0.1, 0.9], [0, 1], [-1.0, -1.0]) is None
 
 
 @pytest.mark.parametrize("negative", [0.0, 0.2])
@@ -180,10 +167,6 @@ def test_no_background_left() -> None:
     assert found.background_rejection.value is None
 
 
-def test_no_bootstrap() -> None:
-    assert bootstrap([1, 2, 3], [True, False, False], [1, 1, -2], (0.5,), seed=1) is None
-
-
 def test_confusion() -> None:
     random = np.random.default_rng(1)
     truth, predicted, weight = random.choice(3, 100), random.choice(3, 100), random.normal(1, 2, 100)
@@ -226,10 +209,6 @@ def test_numbers_of_a_bin() -> None:
     assert found.error[0] == pytest.approx(np.sqrt(4 * 0.2**2 + (1 + 0.25) * 0.8**2) / 2.5)
     assert found.error[1] > 0
     assert found.share == pytest.approx([2.5 / 3.5, 1 / 3.5])
-
-
-def test_no_positive_weight() -> None:
-    assert reliability([0.1, 0.9], [0, 1], [-1.0, -1.0]) is None
 
 
 def test_effective_events() -> None:

@@ -16,7 +16,6 @@ from services.trainings import SMALL, grow
 
 @pytest.fixture(params=list(MODELS))
 def model(request: pytest.FixtureRequest) -> str:
-    """Each of the models."""
     return request.param
 
 

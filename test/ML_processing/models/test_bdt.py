@@ -27,7 +27,6 @@ SHAPE = Shape(("x", "y"), (), 2)
 
 
 def learnt(shape: Shape, inputs: Inputs, labels: Any, weights: Any = None, rounds: int = 30, **options: Any) -> Network:
-    """A BDT of some rounds."""
     network = make_network("bdt", {"min_events": 5, **options}, shape)
     core = network.core
     assert isinstance(core, BDT)

@@ -40,7 +40,6 @@ pytestmark = [
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def there(request: pytest.FixtureRequest) -> Iterator[SubprocessRuntime]:
-    """An environment with an old version."""
     with SubprocessRuntime.of(request.param) as made:
         yield made
 
@@ -59,7 +58,6 @@ def formats(version: str) -> list[str]:
 
 @pytest.fixture
 def training(model: str, shape: Shape, draw: Callable[..., Inputs], build: Callable[..., Network]) -> Training:
-    """Two networks."""
     events = dict(zip(shape.tensors, (it.numpy() for it in tensors_of(draw(shape, 64))), strict=True))
     against = (Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.01}),)
     networks = [build(model, shape), build(model, shape)]

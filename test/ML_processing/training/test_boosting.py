@@ -38,7 +38,6 @@ def grown(directory: Path) -> list[int]:
 
 @pytest.fixture
 def trained(toy: Toy, tmp_path: Path) -> Path:
-    """Trees of three folds."""
     train([toy(count=1500)], QUICK, tmp_path / "run")
     return tmp_path / "run"
 

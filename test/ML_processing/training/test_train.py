@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import gc
 import json
 import re
@@ -8,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from ML_processing.training import data as training_data
-from ML_processing.training import loop
+from ML_processing.training import loop, tracking
 from ML_processing.training.data import TrainingFiles, read
 from ML_processing.training.description import TrainingDescription, describe
 from ML_processing.training.directory import Training
@@ -25,9 +25,11 @@ from ML_processing.training.fold import measure
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import MODELS, Train
 from MLTools.NanoML.contracts.hdf5 import metadata_content
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.model.entries import inputs_of, outside_of
 from MLTools.NanoML.nanoaod.folds import RULE, fold_of
-from services.trainings import SMALL, changing, histories_in, networks_in, same
+from MLTools.NanoML.schema.plain import build
+from services.trainings import QUICK, SMALL, changing, histories_in, networks_in, same
 
 Toy, Kill = Callable[..., Path], Callable[[int], None]
 Patch, Captured = pytest.MonkeyPatch, pytest.CaptureFixture[str]
@@ -60,7 +62,6 @@ def kill(monkeypatch: Patch) -> Kill:
 
 @pytest.fixture
 def trained(whole: Path, tmp_path: Path) -> Path:
-    """A copy of the training on toy events."""
     return shutil.copytree(whole, tmp_path / "trained")
 
 
@@ -74,7 +75,7 @@ def test_directory(toy: Toy, quick: Train, trained: Path) -> None:
     }
     content = json.loads((trained / "training.json").read_text())
     assert content["complete"]
-    assert content["config"] == dataclasses.asdict(quick)
+    assert content["config"] == asdict(quick)
     assert content["folds"] == {"k": 3, "networks": 3, "hash": RULE}
     assert content["classes"] == ["signal", "other"]
     assert content["data"]["classes"]["signal"]["events"] == 300
@@ -100,7 +101,7 @@ def test_seed_decides_and_leaves_other_numbers_alone(toy: Toy, quick: Train, who
     torch.manual_seed(5)
     file, threads = toy(), torch.get_num_threads()
     for name, seed in (("same", 1), ("other", 2)):
-        train([file], dataclasses.replace(quick, seed=seed), tmp_path / name)
+        train([file], replace(quick, seed=seed), tmp_path / name)
     assert torch.equal(torch.rand(3), expected)
     assert torch.get_num_threads() == threads
     assert all(map(same, networks_in(whole), networks_in(tmp_path / "same")))
@@ -127,14 +128,14 @@ def test_continues_after_a_kill(toy: Toy, quick: Train, whole: Path, tmp_path: P
 def test_a_finished_training_is_kept(toy: Toy, quick: Train, trained: Path, kill: Kill, capsys: Captured) -> None:
     kill(0)
     (trained / "checkpoint_1.pt").write_bytes(b"left by a kill at the end")
-    train([toy()], dataclasses.replace(quick, device="auto"), trained)
+    train([toy()], replace(quick, device="auto"), trained)
     assert "fold 3 of 3 is trained already" in capsys.readouterr().err
     assert not list(trained.glob("checkpoint*"))
 
 
 def test_other_settings_or_events_replace_a_training(toy: Toy, quick: Train, trained: Path) -> None:
     first = networks_in(trained)
-    train([toy()], dataclasses.replace(quick, folds=4), trained)
+    train([toy()], replace(quick, folds=4), trained)
     assert len(networks_in(trained)) == 4
     train([toy(count=500)], quick, trained)
     assert len(networks_in(trained)) == 3
@@ -148,7 +149,7 @@ def test_a_checkpoint_of_other_settings_is_not_used(toy: Toy, quick: Train, tmp_
         train([file], quick, directory)
     kill(100)
     left = (directory / "checkpoint_0.pt").read_bytes()
-    other = dataclasses.replace(quick, seed=2)
+    other = replace(quick, seed=2)
     train([file], other, tmp_path / "expected")
     (tmp_path / "again").mkdir()
     (tmp_path / "again" / "checkpoint_0.pt").write_bytes(left)
@@ -169,7 +170,7 @@ def test_a_network_never_sees_its_test_fold(toy: Toy, quick: Train, whole: Path,
 
 def test_stops_early_and_keeps_the_best_epoch(toy: Toy, quick: Train, tmp_path: Path, capsys: Captured) -> None:
     options = {"dropout": 0.0, "hidden": [32, 32]}
-    config = dataclasses.replace(quick, epochs=500, patience=4, learning_rate=0.05, options=options)
+    config = replace(quick, epochs=500, patience=4, learning_rate=0.05, options=options)
     gap = np.where(np.arange(600) % 3, np.arange(600), np.nan).astype("f4")
     train([toy(gap=gap)], config, tmp_path / "run")
     said = capsys.readouterr().err
@@ -187,7 +188,7 @@ def test_stops_early_and_keeps_the_best_epoch(toy: Toy, quick: Train, tmp_path: 
 @pytest.mark.parametrize("how", ["signed", "reweight"])
 def test_negative_weights(toy: Toy, quick: Train, tmp_path: Path, how: str) -> None:
     file, directory, is_signed = toy(negative=0.2), tmp_path / "run", how == "signed"
-    config = dataclasses.replace(quick, epochs=12, negative_weights=how)
+    config = replace(quick, epochs=12, negative_weights=how)
     metrics = train([file], config, directory)
     assert metrics["auc"] == pytest.approx(TOY_AUC, abs=0.05)
     run, table = Training.load(directory), read([file], config)
@@ -202,7 +203,7 @@ def test_negative_weights(toy: Toy, quick: Train, tmp_path: Path, how: str) -> N
         (directory / "weights_1.json").write_text('{"signal": {}}')
         with pytest.raises(NanoMLError, match=r"weights_1.json: is damaged. Remove .* and run `nanoml train` again"):
             Training.load(directory)
-        train([file], dataclasses.replace(config, negative_weights="signed", epochs=1), directory)
+        train([file], replace(config, negative_weights="signed", epochs=1), directory)
         assert not list(directory.glob("weights_*"))
 
 
@@ -237,7 +238,7 @@ def test_damaged_files(toy: Toy, quick: Train, trained: Path) -> None:
 @pytest.mark.parametrize("model", [name for name in MODELS if name != "bdt"])
 def test_all_models_on_collections(object_files: list[Path], quick: Train, tmp_path: Path, model: str) -> None:
     """How one goes on where it was killed, test_loop.py shows; that the state of every network is all of it, test_networks.py."""
-    config = dataclasses.replace(quick, model=model, options=SMALL[model], epochs=2, folds=1, batch_size=256)
+    config = replace(quick, model=model, options=SMALL[model], epochs=2, folds=1, batch_size=256)
     assert 0.6 < train(object_files, config, tmp_path / "whole")["auc"] < 1
     content = json.loads((tmp_path / "whole" / "training.json").read_text())
     assert [it["name"] for it in content["collections"]] == ["Electron", "Muon"]
@@ -253,7 +254,7 @@ def test_more_events_than_fit_into_memory(
 ) -> None:
     """How it goes on where it was killed, test_loop.py and test_train_in_processes.py show."""
     monkeypatch.setattr(training_data, "_BLOCK_EVENTS", 10_000)
-    config = dataclasses.replace(quick, memory=1, epochs=2, batch_size=1000, workers=1, folds=1)
+    config = replace(quick, memory=1, epochs=2, batch_size=1000, workers=1, folds=1)
     metrics = train([toy(count=30_000)], config, tmp_path / "run")
     assert metrics["auc"] == pytest.approx(TOY_AUC, abs=0.03)
     assert "The events do not fit into train.memory (1 MB): scaling," in capsys.readouterr().err
@@ -276,26 +277,13 @@ def test_the_code_of_a_network_counts_and_not_its_place(
     toy: Toy, quick: Train, tmp_path: Path, capsys: Captured
 ) -> None:
     (tmp_path / "moved").mkdir()
-    file, config, kept = toy(), dataclasses.replace(quick, options={}, folds=1), []
+    file, config, kept = toy(), replace(quick, options={}, folds=1), []
     moved = [("moved/mine.py", more) for more in ("", "# a comment\n", "CHANGED = True\n")]
     for place, more in (("mine.py", ""), *moved):
         (tmp_path / place).write_text(MODULE + more)
-        train([file], dataclasses.replace(config, model=f"{tmp_path}/{place}:Mine"), tmp_path / "run")
+        train([file], replace(config, model=f"{tmp_path}/{place}:Mine"), tmp_path / "run")
         kept.append(capsys.readouterr().err.count("is trained already"))
     assert kept == [0, 1, 1, 0]
-
-
-def test_a_parameter_tells_nothing_by_itself(toy: Toy, quick: Train, tmp_path: Path) -> None:
-    """Of which the signal has three values, and which is known of no other event."""
-    random, label = np.random.default_rng(1), np.arange(6000) % 2
-    mass = np.where(label == 0, random.choice([20.0, 50.0, 80.0], 6000), np.nan).astype("f4")
-    path = toy(count=6000, x=random.normal(size=6000), mass=mass, parameter="mass")
-    metrics = train([path], dataclasses.replace(quick, features=["x"], parameter="mass", folds=1), tmp_path / "run")
-    assert metrics["auc"] == pytest.approx(0.5, abs=0.03)
-    content = json.loads((tmp_path / "run" / "training.json").read_text())
-    assert content["parameter"]["column"] == "mass"
-    assert content["parameter"]["values"] == [20, 50, 80]
-    assert set(np.array(content["sample"]["features"])[:, -1]) == {20, 50, 80}
 
 
 def test_events_that_cannot_decide_when_to_stop(toy: Toy, quick: Train, tmp_path: Path) -> None:
@@ -321,7 +309,7 @@ def test_settings_of_no_use(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(NanoMLError, match=message):
-        train([toy()], dataclasses.replace(quick, **changes), tmp_path / "run")
+        train([toy()], replace(quick, **changes), tmp_path / "run")
     assert (tmp_path / "run").exists() == message.startswith("^fold")
     assert not list(tmp_path.glob("run/network*"))
 
@@ -331,7 +319,7 @@ def test_a_disk_full_at_the_first_checkpoint(
 ) -> None:
     kill(0)  # there is no first epoch
     monkeypatch.setattr(loop, "_CHECKPOINT_EVERY", float("inf"))  # nor another checkpoint
-    config = dataclasses.replace(quick, options={"hidden": [128, 128]})
+    config = replace(quick, options={"hidden": [128, 128]})
     noise: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", noise.append)
     with pytest.raises(NanoMLError, match=r"checkpoint_0.pt: cannot write: the disk is full"):
@@ -379,9 +367,9 @@ def test_what_a_regression_estimates(
 ) -> None:
     z = np.random.default_rng(1).exponential(1.0, 3000).astype("f4")  # of which x and y know nothing
     file = toy(count=3000, z=z)
-    config = dataclasses.replace(quick, model=model, options={}, targets=["z"], estimate=estimate, epochs=5, folds=1)
+    config = replace(quick, model=model, options={}, targets=["z"], estimate=estimate, epochs=5, folds=1)
     if model == "bdt":
-        config = dataclasses.replace(config, epochs=200, learning_rate=0.1, options={"leaves": 2})
+        config = replace(config, epochs=200, learning_rate=0.1, options={"leaves": 2})
     train([file], config, tmp_path / "run")
     training = Training.load(tmp_path / "run")
     found = training.out_of_fold(read([file], training.description.config))[1]
@@ -398,7 +386,7 @@ def test_a_heavy_tail_is_named(toy: Toy, quick: Train) -> None:
     file = toy(z=np.exp(random.normal(0, 2, 600)).astype("f4"), w=random.exponential(1.0, 600).astype("f4"))
     (note,) = notes_on(file, quick)
     assert re.match(r"Feature z has a heavy tail: \d\S* % of its values are more than 10 widths from the median", note)
-    assert notes_on(file, dataclasses.replace(quick, model="bdt", options={})) == []
+    assert notes_on(file, replace(quick, model="bdt", options={})) == []
 
 
 @pytest.mark.parametrize("value", [np.nan, -999.0, 0.5])
@@ -412,7 +400,7 @@ def test_a_missing_value_tells_what_it_can(toy: Toy, quick: Train, tmp_path: Pat
     if value == 0.5:
         name_missing(file, "z", value)
     changes = {"options": {}, "epochs": 60} if model == "bdt" else {}
-    metrics = train([file], dataclasses.replace(quick, model=model, folds=1, **changes), tmp_path / "run")
+    metrics = train([file], replace(quick, model=model, folds=1, **changes), tmp_path / "run")
     assert metrics["auc"] == pytest.approx(0.9, abs=0.04)
     description = TrainingDescription.read(tmp_path / "run")
     assert description.missing == (() if model == "bdt" else ("z",))
@@ -437,3 +425,157 @@ def name_missing(file: Path, column: str, *values: float) -> None:
     with h5py.File(file, "r+") as h5:
         h5["metadata"][()] = json.dumps(content)
         h5["metadata"].attrs.pop("crc32", None)
+
+
+def changed(run: Path, directory: Path, **changes: Any) -> Path:
+    """A copy of training.json with changes; None takes an entry out."""
+    content = json.loads((run / "training.json").read_text()) | changes
+    directory.mkdir()
+    kept = {key: value for key, value in content.items() if value is not None or key not in changes}
+    (directory / "training.json").write_text(json.dumps(kept))
+    return directory
+
+
+def test_json_and_back(whole: Path) -> None:
+    content = json.loads((whole / "training.json").read_text())
+    description = TrainingDescription.read(whole)
+    again = json.loads(json.dumps(description.to_json()))
+    assert again == content
+    assert list(again) == list(content)
+    assert build(TrainingDescription, again) == description
+    assert description.complete
+    assert description.shape.features == ("x", "y")
+    assert description.signal_index == 0
+
+
+def test_a_setting_that_an_older_training_does_not_have(whole: Path, tmp_path: Path) -> None:
+    config = json.loads((whole / "training.json").read_text())["config"]
+    del config["tracking"]
+    description = TrainingDescription.read(changed(whole, tmp_path / "older", config=config))
+    assert description.config == TrainingDescription.read(whole).config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": 2}, r"schema 2, this NanoML reads 1. Remove .*older and run `nanoml train`"),
+        ({"classes": None}, r"training.json: is damaged \(.*\). Remove .*older and run `nanoml train` again"),
+        ({"data": {"sha256": "0"}}, r"training.json: is damaged"),
+    ],
+)
+def test_what_cannot_be_read(whole: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(NanoMLError, match=message):
+        TrainingDescription.read(changed(whole, tmp_path / "older", **changes))
+
+
+def test_the_values_of_the_inputs(toy: Callable[..., Path], quick: Train) -> None:
+    random, other = np.random.default_rng(5), np.arange(3000) % 2
+    x = np.where(other, random.uniform(20, 40, 3000), random.uniform(0, 30, 3000))
+    x[7] = 1e6  # an outlier
+    y = np.where(random.random(3000) < 0.1, -999.0, random.normal(0, 1, 3000))
+    z = np.where(random.random(3000) < 0.1, np.nan, 2.0)
+    file = toy(count=3000, x=x.astype("f4"), y=y.astype("f4"), z=z.astype("f4"))
+    table, survey = TrainingFiles.open([file], quick).sample(100, 3)
+    domain = {each.name: each for each in inputs_of(describe(table, survey, [file], quick, torch.device("cpu")).domain)}
+    assert domain["x"].low == pytest.approx(-0.2, abs=0.15)
+    assert 40 < domain["x"].high < 60
+    assert domain["x"].outside == pytest.approx(1 / 1500, rel=0.01)
+    assert domain["x"].limit == pytest.approx((4 + 3 * 3**0.5) / 1500, rel=0.01)
+    assert domain["x"].quantiles == pytest.approx((0.06, 9.6, 25, 33.6, 40), abs=1.5)
+    assert (domain["y"].missing, domain["y"].may_be_missing, domain["y"].outside) == ((-999.0,), False, 0)
+    assert -5 < domain["y"].low < -2.5
+    assert (domain["z"].low, domain["z"].high, domain["z"].may_be_missing) == (1.998, 2.002, True)
+
+
+def test_no_alarm_for_more_events_of_the_same_kind(toy: Callable[..., Path], quick: Train) -> None:
+    random = np.random.default_rng(5)
+    draws = {"x": lambda n: random.exponential(50, n), "y": random.standard_cauchy, "z": lambda n: random.poisson(2, n)}
+    file = toy(count=3000, **{name: draw(3000).astype("f4") for name, draw in draws.items()})
+    table, survey = TrainingFiles.open([file], quick).sample(100, 3)
+    domain = describe(table, survey, [file], quick, torch.device("cpu")).domain
+    for size in (30, 1000, 100_000):
+        rows = np.column_stack([draws[each.name](size) for each in inputs_of(domain)]).astype("f4")
+        for factor, is_alarmed in ((1, False), (40, True)):
+            found = outside_of(domain, {"features": factor * rows}).sum(axis=0).tolist()
+            exceeded = [it.is_exceeded(number, size) for it, number in zip(inputs_of(domain), found, strict=True)]
+            assert exceeded == [is_alarmed] * 3 or (is_alarmed and size == 30)
+
+
+TRAIN = replace(QUICK, epochs=4, workers=1)
+
+
+def history_of(directory: Path, fold: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((directory / f"history_{fold}.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("tracker", ["mlflow", "tensorboard"])
+def test_a_missing_package_is_told_first(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
+) -> None:
+    monkeypatch.setitem(sys.modules, tracker, None)
+    with pytest.raises(ConfigError, match=rf"train.tracking: {tracker} needs .* pip install '.*\[{tracker}\]'"):
+        train([toy()], replace(TRAIN, tracking=[tracker]), tmp_path / "training")
+    assert not (tmp_path / "training").exists()
+
+
+def test_tensorboard_has_each_epoch_of_each_network_once(toy: Toy, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    directory = tmp_path / "training"
+    for _ in range(2):  # the second time one network is trained again
+        train([toy()], replace(TRAIN, tracking=["tensorboard"]), directory)
+        for fold in range(3):
+            events = EventAccumulator(str(directory / "tensorboard" / f"fold_{fold}"))
+            events.Reload()
+            for name in ("train_loss", "validation_loss", "validation_auc", "learning_rate"):
+                scalars = [(it.step, it.value) for it in events.Scalars(name)]
+                expected = [(entry["epoch"], entry[name]) for entry in history_of(directory, fold)]
+                assert scalars == [(step, pytest.approx(value, rel=1e-6)) for step, value in expected]
+        (directory / "network_1.pt").unlink()
+
+
+class _StopError(Exception):
+    pass
+
+
+@pytest.mark.exhaustive("services that follow a training")
+@pytest.mark.usefixtures("plots", "white_figures")
+def test_mlflow_goes_on_with_an_interrupted_training(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    from mlflow.tracking import MlflowClient
+
+    config, directory = replace(TRAIN, tracking=["mlflow"]), tmp_path / "training"
+    train([toy()], config, directory)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string=f"name = '{tmp_path.name}'")
+    (run,) = client.search_runs([experiment.experiment_id])
+    description = json.loads((directory / "training.json").read_text())
+    assert run.info.status == "FINISHED"
+    assert run.data.params["learning_rate"] == "0.01"
+    assert run.data.params["options.hidden"] == "[8]"
+    assert run.data.tags["fingerprint"] == description["fingerprint"]
+    assert run.data.metrics["auc"] == description["metrics"]["auc"]
+    files = {it.path for it in client.list_artifacts(run.info.run_id)}
+    assert {"training.json", "environment.json", "network_0.pt", "loss.png"} <= files
+    assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(tmp_path)
+
+    with pytest.raises(_StopError), tracking.ending(["mlflow"], directory):
+        raise _StopError
+    assert client.get_run(run.info.run_id).info.status == "FAILED"
+
+    (directory / "network_1.pt").unlink()
+    train([toy()], config, directory)
+    tracking.add(directory, [directory / "history_0.json", directory / "missing.html"])
+    (again,) = client.search_runs([experiment.experiment_id])
+    assert again.info.run_id == run.info.run_id
+    assert again.info.status == "FINISHED"
+    for fold in range(3):
+        recorded = client.get_metric_history(run.info.run_id, f"fold_{fold}/validation_loss")
+        expected = [(entry["epoch"], entry["validation_loss"]) for entry in history_of(directory, fold)]
+        assert sorted((it.step, it.value) for it in recorded) == expected
+
+    train([toy()], replace(config, learning_rate=0.02), directory)
+    assert len(client.search_runs([experiment.experiment_id])) == 2

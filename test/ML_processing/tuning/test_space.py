@@ -188,10 +188,9 @@ def test_expected_events_are_those_of_all_folds(tmp_path: Path) -> None:
     data = TrialData.read([tmp_path / "events.h5"], Space(config, {}))
     about = replace(data.table.about, datasets=())  # none lacks its cross section
     data = replace(data, table=replace(data.table, about=about))
-    found = data.expected(config, replace(TUNE, metric=METRICS[2]))
+    found: Any = data.expected(config, replace(TUNE, metric=METRICS[2]))
     with h5py.File(tmp_path / "events.h5") as file:
         rows = file["events"][()]
-    assert found is not None
     assert found.events == pytest.approx(np.bincount(rows["label"], rows["weight"]), rel=0.1)
 
 

@@ -196,16 +196,6 @@ def test_events_count_where_the_estimate_says(made: Made) -> None:
     assert read(directory, "WZ")["in_sideband"].any()
 
 
-def test_every_file_is_valid_and_can_be_inspected(made: Made) -> None:
-    directory, metadata = made
-    for name in metadata:
-        path = directory / "a" / "hdf5" / f"{name}.h5"
-        assert not validate_file(path).faults, name
-        assert not inspect_file(path).errors
-    shown = CliRunner().invoke(nanoml, ["inspect", str(directory / "a" / "hdf5" / "fakes_less_WZ.h5")]).output
-    assert "subtracted from fakes in sideband" in " ".join(shown.split())
-
-
 def test_a_changed_weight_is_a_fault(made: Made, tmp_path: Path) -> None:
     path = Path(shutil.copy(made[0] / "a" / "hdf5" / "fakes_from_EGamma.h5", tmp_path))
     with h5py.File(path, "r+") as file:
@@ -503,17 +493,6 @@ def test_an_inspection_shows_the_regions(hdf5: Path) -> None:
     assert (counts["none"]["events"], counts["none"]["weights"]) == (0, 0)
     shown = CliRunner().invoke(nanoml, ["inspect", str(hdf5 / "all.h5")]).output
     assert re.search(rf"Regions\n.*\n.*\n +SR +{counts['SR']['events']} +[0-9,.]+ +abs", shown)
-
-
-def test_what_has_other_regions_is_converted_again(hdf5: Path) -> None:
-    path = hdf5.parent.parent / "a.yaml"
-    text = path.read_text()
-    assert "Everything is up to date" in CliRunner().invoke(nanoml, ["run", str(path), "--to", "shuffle"]).output
-    path.write_text(text.replace("> 100", "> 99"))
-    said = CliRunner().invoke(nanoml, ["run", str(path), "--to", "shuffle", "--dry-run"]).output
-    path.write_text(text)
-    assert "convert: 2 of 2 to do" in said
-    assert "regions" in said
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,6 @@ VARIATIONS += [f"btag_{source}{direction}" for source in ("hf", "cferr1") for di
 
 
 def sources(sample: Path) -> list[Path]:
-    """Two files, with events of weight 1."""
     return sorted((sample / "WZTo3LNu_Pt100").glob("*.root"))[1:]
 
 

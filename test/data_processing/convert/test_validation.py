@@ -247,7 +247,6 @@ def stored(path: Path, name: str) -> Any:
 
 
 def merge(paths: list[Path], output: Path) -> Path:
-    """All datasets in one file, shuffled."""
     contents = [metadata_content(path) for path in paths]
     with h5py.File(output, "w") as file:
         for name in ("events", "Jet"):

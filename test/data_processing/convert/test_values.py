@@ -186,7 +186,6 @@ class MadeUp:
     collection: str | None = None
 
     def field(self, name: str) -> str:
-        """The name within its collection."""
         return name if name == self.collection else name.removeprefix(f"{self.collection}_")
 
 

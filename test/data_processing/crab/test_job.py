@@ -43,15 +43,13 @@ def process(*files: Any, **more: Any) -> Any:
 
 
 def failure(directory: Path) -> tuple[int, str]:
-    error = ElementTree.parse(directory / REPORT).getroot().find("FrameworkError")
-    assert error is not None
+    error: Any = ElementTree.parse(directory / REPORT).getroot().find("FrameworkError")
     return int(error.get("ExitStatus", "0")), error.text or ""
 
 
 def test_luminosity_sections_of_a_job() -> None:
     assert mask_of([]) is None
-    mask = mask_of(["315267:1-315267:88", "315267:91", "315268:5-315268:5"])
-    assert mask is not None
+    mask: Any = mask_of(["315267:1-315267:88", "315267:91", "315268:5-315268:5"])
     assert mask.as_dict() == {"315267": [[1, 88], [91, 91]], "315268": [[5, 5]]}
 
 
@@ -98,8 +96,7 @@ def test_what_was_read_and_written(tmp_path: Path) -> None:
     root = ElementTree.parse(tmp_path / REPORT).getroot()
     assert [each.findtext("LFN") for each in root.iter("InputFile")] == [each.name for each in inputs]
     assert [each.findtext("EventsRead") for each in root.iter("InputFile")] == ["1000", "0"]
-    output = root.find("File")
-    assert output is not None
+    output: Any = root.find("File")
     assert (output.findtext("PFN"), output.findtext("TotalEvents")) == ("nano.root", "12")
     assert [each.get("ID") for each in output.iter("LumiSection")] == ["14001", "14002", "14003"]
     assert root.findtext("Process/ParameterSetID") == IDENTITY
@@ -111,8 +108,7 @@ def test_a_failure_in_plain_ascii(tmp_path: Path) -> None:
     write_failure(tmp_path, 8020, "FileOpenError", message)
     data = (tmp_path / REPORT).read_bytes()
     assert data.isascii()
-    error = ElementTree.fromstring(data).find("FrameworkError")
-    assert error is not None
+    error: Any = ElementTree.fromstring(data).find("FrameworkError")
     assert (error.get("ExitStatus"), error.get("Type")) == ("8020", "FileOpenError")
     assert error.text == "größer <than> it\nshould & be ?[31mred?"
 

@@ -254,8 +254,7 @@ def test_a_query_without_a_configuration(dbs: CatalogueServer) -> None:
     found = query(PATTERN)
     assert [each.status for each in found.datasets] == ["VALID", "VALID", "PRODUCTION"]
     assert found.details is None
-    details = query("/WZTo3*/*/NANOAODSIM").details
-    assert details is not None
+    details: Any = query("/WZTo3*/*/NANOAODSIM").details
     assert (details.name, details.files, details.invalid, len(details.names)) == (WZ, 11, 1, 11)
     assert query(HALF).datasets[0].status == "PRODUCTION"
     assert query("/Mine/*/USER").instance == "prod/phys03"
@@ -263,7 +262,6 @@ def test_a_query_without_a_configuration(dbs: CatalogueServer) -> None:
 
 @pytest.fixture
 def nanoml(dbs: CatalogueServer, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `nanoml datasets`."""
     return functools.partial(processes.nanoml, "datasets", cwd=tmp_path, COLUMNS="120")
 
 

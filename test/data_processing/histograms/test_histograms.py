@@ -76,7 +76,6 @@ EDGES = [0, 50, 80, 120, 500]
 def filled(
     shifted_skims: ShiftedSkims, linear_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The directory of an analysis with histograms."""
     directory = tmp_path_factory.mktemp("filled")
     write_data(directory / "data.root", shifted_skims.nominal[0])
     (directory / "other.root").write_bytes(Path(shifted_skims.shifted[4]).read_bytes())
@@ -223,8 +222,7 @@ def test_a_channel_with_too_few_events_is_named(tmp_path: Path) -> None:
         "score: {model: []}\nfit: {channels: {SR: y, CR: x}, signal: a}\n"
         "histogram: {x: {bins: [1, 0, 1]}, y: {least_events: 20}, z: {least_events_in: all}}\n"
     )
-    stage = histogram_stage(Analysis(load(tmp_path / "a.yaml")))
-    assert stage is not None
+    stage: Any = histogram_stage(Analysis(load(tmp_path / "a.yaml")))
     chosen = stage.tasks[0].work.args[0].chosen
     assert [(each.regions, each.in_each) for each in chosen.values()] == [(["SR"], True), (("SR", "CR"), False)]
     few, many = (Template(np.array([0.0, events, 0]), np.array([0.0, events, 0])) for events in (19.0, 20.0))
@@ -277,8 +275,7 @@ def test_halves_are_those_of_a_hash_and_choose_bins(filled: Path, tmp_path: Path
 
 
 def first_job(filled: Path, dataset: str) -> Any:
-    stage = fill_stage(Analysis(load(filled / "a.yaml")))
-    assert stage is not None
+    stage: Any = fill_stage(Analysis(load(filled / "a.yaml")))
     task = next(task for task in stage.tasks if task.name.startswith(f"{dataset}/"))
     return task.work.args[0]
 
@@ -382,8 +379,7 @@ def test_the_sum_of_one_histogram_does_not_tell_what_another_hides() -> None:
 def test_simulation_of_an_era_loses_what_its_data_do(filled: Path, tmp_path: Path) -> None:
     """Each process of a dataset knows the regions that are blind in its era; another era has no data."""
     (tmp_path / "a.yaml").write_text(analysis(filled).replace("blind: none", "blind: {regions: [few]}"))
-    stage = fill_stage(Analysis(load(tmp_path / "a.yaml")))
-    assert stage is not None
+    stage: Any = fill_stage(Analysis(load(tmp_path / "a.yaml")))
     shares = {task.name.split("/")[0]: [it.shares for it in task.work.args[0].processes] for task in stage.tasks}
     few = {"few": 0.0}
     assert shares == {"ZZ": [{}], "WZ": [few, few], "Muon": [few, few]}
@@ -430,8 +426,7 @@ def test_what_cannot_be_filled(filled: Path, tmp_path: Path, changes: str, messa
     text = analysis(filled)
     start, end = text.index("  high:"), text.index("  both:")
     (tmp_path / "a.yaml").write_text(text[:start] + f"  {changes}\n" + text[end:])
-    stage = fill_stage(Analysis(load(tmp_path / "a.yaml")))
-    assert stage is not None
+    stage: Any = fill_stage(Analysis(load(tmp_path / "a.yaml")))
     task = next(task for task in stage.tasks if task.name.startswith("WZ/"))
     job = task.work.args[0]
     scores = filled / "a/scores/WZ" / Path(job.scores).name
@@ -533,8 +528,7 @@ def test_what_is_not_filled_is_said(
     config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_notes", {})
-    stage = fill_stage(Analysis(load(config_file)))
-    assert stage is not None
+    stage: Any = fill_stage(Analysis(load(config_file)))
     filled = {task.name.split("/")[0]: task.work.args[0].processes for task in stage.tasks}
     assert {name: [(it.name, it.is_seen) for it in processes] for name, processes in filled.items()} == {
         "signal": [("signal", True)],

@@ -50,7 +50,6 @@ def fill(file: h5py.File, plan: str, process: str, endings: Sequence[str], sums:
 
 
 def of_files(directory: Path, names: Iterable[object], plans: list[Plan], chosen: Any = None, **more: Any) -> Templates:
-    """The templates of files that are filled."""
     parts, output = [Part(directory / f"{name}.h5", None) for name in names], directory / "x.h5"
     classes, root = ["signal", "WZ"], directory / "x.root"
     make_templates(TemplateJob(parts, [], plans, chosen or {}, classes, "signal", {"": None}, output, root, **more))
@@ -116,8 +115,7 @@ def test_the_setting(tmp_path: Path) -> None:
         "datasets: {a: {files: a.root, class: a}}\nscore: {model: []}\n"
         "histogram: {x: {bins: [2, 0, 1], overflow: add}, y: {bins: [2, 0, 1]}}\n"
     )
-    stage = histogram_stage(Analysis(load(tmp_path / "a.yaml")))
-    assert stage is not None
+    stage: Any = histogram_stage(Analysis(load(tmp_path / "a.yaml")))
     assert [plan["is_folded"] for plan in stage.tasks[0].settings["plans"]] == [True, False]
 
 
@@ -202,8 +200,7 @@ def test_scores_of_a_network_with_a_parameter_are_filled_at_each_value(tmp_path:
         f"{datasets}convert: {{features: MET_pt}}\ntrain: {{parameter: mass}}\n"
         "histogram: {signal: {}, twice: {of: 2 * a_WZ, bins: [4, 0, 2]}, MET_pt: {bins: [4, 0, 9]}}\n"
     )
-    stage = fill_stage(Analysis(load(tmp_path / "a.yaml")))
-    assert stage is not None
+    stage: Any = fill_stage(Analysis(load(tmp_path / "a.yaml")))
     filled = {task.name.split("/")[0]: [plan.name for plan in task.work.args[0].plans] for task in stage.tasks}
     assert filled == {
         "W1": ["signal_mass1", "twice_mass1", "MET_pt"],
@@ -238,8 +235,7 @@ def test_data_that_are_blind_at_one_mass_are_blind_at_all(tmp_path: Path) -> Non
     filled = {1: {"signal": [3.0, 3.0, 0.0], **others}, 2: {"signal": [0.1, 0.0, 0.1], **others}}
     for limit, blind in ((0.5, [True, False]), (0.01, [True, True])):
         for histogram in of_masses(tmp_path, filled, BlindBins("signal", limit)).histograms:
-            found = histogram.channels[0].blind
-            assert found is not None
+            found: Any = histogram.channels[0].blind
             assert found[1:-1].tolist() == blind
 
 

@@ -38,7 +38,6 @@ Arrays = dict[str, Any]
 
 
 def command(*arguments: object, cwd: Path) -> tuple[int, str]:
-    """Exit code and output of `nanoml merge`."""
     done = nanoml("merge", *arguments, cwd=cwd)
     return done.returncode, done.stdout + done.stderr
 
@@ -79,7 +78,6 @@ def sample_events(sample: Path, start: int, stop: int) -> Arrays:
 
 @pytest.fixture(scope="module")
 def parts(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """8 files of 25 events."""
     directory = tmp_path_factory.mktemp("parts")
     whole = sample_events(sample, 0, 200)
     return [

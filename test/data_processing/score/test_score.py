@@ -284,7 +284,6 @@ def test_tasks(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:
 
 
 def domain_of(*ranges: tuple[str, float, float], tensor: str = "features", **changes: Any) -> list[dict[str, Any]]:
-    """The domain of a model, as its metadata have it."""
     more = {"missing": [], "may_be_missing": False, "quantiles": [], "outside": 0.01, "limit": 0.02}
     inputs = [{"name": name, "low": low, "high": high, **more} for name, low, high in ranges]
     return [{"tensor": tensor, "mask": None, "size": 0, "inputs": inputs, **changes}]

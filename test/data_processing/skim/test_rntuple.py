@@ -225,7 +225,6 @@ SHIFTS = [(name, direction) for name in ("jes", "jesFlavorQCD", "jer") for direc
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> SkimJob:
-    """The skim by the selection with shifts."""
     folder = tmp_path_factory.mktemp("shifts")
     source = Events.read().write(folder / "source.root", np.arange(400), np.ones(400, np.float32))
     plain = "".join(
