@@ -344,9 +344,8 @@ def test_no_address_is_opened(address: str, foreign: Path, monkeypatch: pytest.M
     """Nor by uproot, if the card is in the working directory."""
     monkeypatch.chdir(foreign.parent)
     foreign.write_text(CARD.replace("shapes sig  SR  shapes.root", f"shapes sig SR {address}"))
-    with pytest.raises(
-        NanoMLError, match=r"^card.txt:8: shapes sig cannot be read: .* no address is opened. Copy it beside"
-    ):
+    message = r"^card.txt:8: shapes sig cannot be read: .* no address is opened. Copy it beside"
+    with pytest.raises(NanoMLError, match=message):
         read_card(Path(foreign.name), "125")
 
 

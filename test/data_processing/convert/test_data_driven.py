@@ -234,9 +234,8 @@ def test_data_of_a_region_are_no_estimate_for_that_region(tmp_path: Path) -> Non
 
 
 def test_a_transfer_weight_that_is_no_number_is_told_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r'a.yaml:11: data_driven.fakes.weight: cut "1e300 \* 1e300.*": .* NaN or infinite'
-    ):
+    message = r'a.yaml:11: data_driven.fakes.weight: cut "1e300 \* 1e300.*": .* NaN or infinite'
+    with pytest.raises(ConfigError, match=message):
         convert(tmp_path, some_samples(), CONFIG.replace("0.1 + 0.2 * x", "1e300 * 1e300 * x"))
 
 
@@ -516,9 +515,8 @@ def test_a_column_that_a_later_file_lacks_is_told_with_its_line(tmp_path: Path, 
     skim = sorted((hdf5.parent / "skims" / "WZ").glob("*.root"))[0]
     region = Region("SR", Expression("channel == 1", "a.yaml:3: regions.SR"))
     job = ConvertJob([str(sample / "WZTo3LNu" / "WZTo3LNu_0.root")], tmp_path / "b.h5", ["MET_pt"], regions=[region])
-    with pytest.raises(
-        ConfigError, match=r'a.yaml:3: regions.SR: cut "channel == 1": column 1: .* has no branch channel'
-    ):
+    message = r'a.yaml:3: regions.SR: cut "channel == 1": column 1: .* has no branch channel'
+    with pytest.raises(ConfigError, match=message):
         convert_files(job)
     assert list(tmp_path.iterdir()) == []
     convert_files(ConvertJob([str(skim)], tmp_path / "b.h5", ["MET_pt"], regions=[region]))

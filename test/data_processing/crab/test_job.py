@@ -225,9 +225,8 @@ def test_files_of_a_text_file(analysis: MakeConfig) -> None:
     (task,) = inputs_of(config)
     assert task.files == ("/store/mc/a/0.root", "/store/mc/a/1.root")
     (config.base / "all.txt").write_text("/store/mc/a/0.root\nroot://x//tmp/y.root\n")
-    with pytest.raises(
-        ConfigError, match=r"datasets.ZG.files: .*all.txt:2: root://x//tmp/y.root: is not something that"
-    ):
+    message = r"datasets.ZG.files: .*all.txt:2: root://x//tmp/y.root: is not something that"
+    with pytest.raises(ConfigError, match=message):
         inputs_of(config)
 
 

@@ -88,9 +88,8 @@ def test_only_so_many(analysis: Analysis, tmp_path: Path) -> None:
         (tmp_path / f"{number}.root").write_text(str(number))
     config = analysis("  local: {files: '[012].root', max_files: 2}\n")
     assert resolve_datasets(config)["local"] == [str(tmp_path / "0.root"), str(tmp_path / "1.root")]
-    with pytest.raises(
-        ConfigError, match=r"a.yaml:3: datasets.local.max_events: the number of events of .* Use max_fi"
-    ):
+    message = r"a.yaml:3: datasets.local.max_events: the number of events of .* Use max_fi"
+    with pytest.raises(ConfigError, match=message):
         resolve_datasets(analysis("  local: {files: '[012].root', max_events: 2}\n"))
 
 

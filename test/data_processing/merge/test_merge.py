@@ -448,9 +448,8 @@ def test_a_skim_that_was_changed_behind_its_record_is_refused(parts: list[Path],
     write(tmp_path / "heavy.root", events, runs=doubled, record=record)
     with pytest.raises(NanoMLError, match="more.root: has .* events, but its record says"):
         merged([parts[1], tmp_path / "more.root"], tmp_path / "all.root")
-    with pytest.raises(
-        NanoMLError, match="heavy.root: has a sum of weights of .* in its Runs tree, but its record says"
-    ):
+    message = "heavy.root: has a sum of weights of .* in its Runs tree, but its record says"
+    with pytest.raises(NanoMLError, match=message):
         merged([parts[1], tmp_path / "heavy.root"], tmp_path / "all.root")
 
 

@@ -206,9 +206,8 @@ def test_events_of_no_root_file_are_an_error_or_allowed(
     tmp_path: Path, rows: Any, sources: list[str], make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job(write_hdf5(tmp_path / "a.h5", rows), sources=sources[:1])
-    with pytest.raises(
-        NanoMLError, match="800 of its 1,600 events are in none of the ROOT files; the first is 1:13005:2600801"
-    ):
+    message = "800 of its 1,600 events are in none of the ROOT files; the first is 1:13005:2600801"
+    with pytest.raises(NanoMLError, match=message):
         do(job)
     capsys.readouterr()
     do(replace(job, partial=True))

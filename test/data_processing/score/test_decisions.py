@@ -108,9 +108,8 @@ def test_the_selection_of_another_era(models: dict[str, Path], tmp_path: Path) -
     (tmp_path / "a.root").touch()
     text = "eras: {2022: {luminosity: 8}}\ndatasets: {A: {era: 2022, files: a.root, class: signal}}\nscore: {model: of_2018.onnx}"
     (tmp_path / "a.yaml").write_text(text)
-    with pytest.raises(
-        ConfigError, match="a.yaml:3: score: .*of_2018.onnx: has the selection of era 2018 inside, but dataset A is"
-    ):
+    message = "a.yaml:3: score: .*of_2018.onnx: has the selection of era 2018 inside, but dataset A is"
+    with pytest.raises(ConfigError, match=message):
         score_stage(Analysis(load(tmp_path / "a.yaml")))
 
 
@@ -132,8 +131,7 @@ def test_what_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
     ):
         with pytest.raises(NanoMLError, match=message):
             score_file(ScoreJob(str(source), tmp_path / "s.root", [models["whole"]]))
-    with pytest.raises(
-        NanoMLError, match="has the selection .*Own inside. In nanoAOD-tools the selection is a module of its own"
-    ):
+    told = "has the selection .*Own inside. In nanoAOD-tools the selection is a module of its own"
+    with pytest.raises(NanoMLError, match=told):
         Scoring(models["whole"])
     assert not (tmp_path / "s.root").exists()

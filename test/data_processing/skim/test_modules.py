@@ -113,9 +113,8 @@ def test_a_file_that_is_not_there_is_told_before_anything_runs(spec: str, messag
 
 @pytest.mark.skipif(not MISSING, reason="ROOT and nanoAOD-tools are here")
 def test_without_nanoaodtools_the_message_says_how_to_get_them(skim: MakeSkim) -> None:
-    with pytest.raises(
-        NanoMLError, match=r"skim.modules run in nanoAOD-tools: .*cmsenv.*pip install root.*clone https://"
-    ):
+    message = r"skim.modules run in nanoAOD-tools: .*cmsenv.*pip install root.*clone https://"
+    with pytest.raises(NanoMLError, match=message):
         skim(*CHAIN)
 
 
@@ -130,9 +129,8 @@ def test_another_engine_is_refused(tmp_path: Path) -> None:
 def test_modules_write_no_rntuple(tmp_path: Path) -> None:
     (tmp_path / "third.py").write_text(THIRD)
     job = SkimJob("", Path(), base=str(tmp_path), modules=("third.py:Third",), format="RNTuple")
-    with pytest.raises(
-        ConfigError, match=r"skim.format: .*writes no RNTuple\. Leave the format out: modules run there"
-    ):
+    message = r"skim.format: .*writes no RNTuple\. Leave the format out: modules run there"
+    with pytest.raises(ConfigError, match=message):
         skim_tasks(["in.root"], tmp_path, job)
 
 
@@ -318,9 +316,8 @@ def test_the_module_of_the_manual(skim: MakeSkim, wz: Path, tmp_path: Path) -> N
     ],
 )
 def test_mistakes_are_one_message_with_the_line(name: str, message: str, skim: MakeSkim, tmp_path: Path) -> None:
-    with pytest.raises(
-        NanoMLError, match=message.replace("@", re.escape(str(MODULES / "mistakes.py")) + r":\d+")
-    ) as told:
+    said = message.replace("@", re.escape(str(MODULES / "mistakes.py")) + r":\d+")
+    with pytest.raises(NanoMLError, match=said) as told:
         skim(f"mistakes.py:{name}")
     assert "\n" not in str(told.value)
     assert list((tmp_path / "skims").iterdir()) == []
