@@ -39,10 +39,8 @@ def submission(tmp_path: Path) -> Submission:
         Job.of(name, tasks, workdir=str(workdir), base=str(tmp_path)).write(directory / "jobs" / f"{name}.json")
         entries.append(JobEntry(name, stage, [task.name for task in tasks], Resources()))
     options = JobOptions(retries=1)
-    config = str(tmp_path / "analysis.yaml")
-    made = Submission(
-        directory, "tag", "condor", config, str(workdir), "pipeline", "2026-01-01 10:00", entries, options, "submitted"
-    )
+    about = ("tag", "condor", str(tmp_path / "analysis.yaml"), str(workdir), "pipeline", "2026-01-01 10:00")
+    made = Submission(directory, *about, entries, options, "submitted")
     made.handles = {"dag": 1}
     made.save()
     made.register()

@@ -104,9 +104,8 @@ def test_a_damaged_log_never_raises(log: Callable[[bytes], Path], at: int, size:
 )
 @pytest.mark.parametrize(("number", "state", "otherwise"), [(9, "ended", "removed"), (12, "held", "held")])
 def test_each_reason_has_a_kind(number: int, state: str, otherwise: str, reason: str, kind: Optional[str]) -> None:
-    seen = state_after(
-        LogEvent(number, 7, 0, f"{number:03} (007.000.000) Job was held.\n\t{reason}\n\tCode 34 Subcode 0")
-    )
+    text = f"{number:03} (007.000.000) Job was held.\n\t{reason}\n\tCode 34 Subcode 0"
+    seen = state_after(LogEvent(number, 7, 0, text))
     assert seen is not None
     assert seen.problem is not None
     assert (seen.state, seen.problem.kind) == (state, kind or otherwise)

@@ -16,19 +16,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from MLTools.NanoML.config import training
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.data import ENGINES, FORMATS, Convert, Dataset, Objects, Score, Skim
 from MLTools.NanoML.config.load import load, schema
-from MLTools.NanoML.config.training import (
-    MODELS,
-    PRECISIONS,
-    SCHEDULES,
-    TRACKERS,
-    Decorrelation,
-    Export,
-    PerObject,
-    Train,
-)
+from MLTools.NanoML.config.training import MODELS, Decorrelation, Export, PerObject, Train
 from MLTools.NanoML.errors import ConfigError
 
 ANALYSIS = """\
@@ -115,25 +107,17 @@ def test_defaults(write: Write) -> None:
 
 
 def test_options_of_a_network_are_whatever_it_takes(write: Write) -> None:
-    options = "{hidden: [8, 8], dropout: 0.1, name: x, deep: {a: null}}"
-    train = load(
-        write(f"train: {{files: a, model: own.py:Mine, options: {options}, decorrelate: {{column: m}}}}\n")
-    ).train
+    options = "options: {hidden: [8, 8], dropout: 0.1, name: x, deep: {a: null}}"
+    train = load(write(f"train: {{files: a, model: own.py:Mine, {options}, decorrelate: {{column: m}}}}\n")).train
     assert train.options == {"hidden": [8, 8], "dropout": 0.1, "name": "x", "deep": {"a": None}}
     assert train.decorrelate == Decorrelation("m", 1.0)
     assert load(write("train: {files: a, clip: null}")).train.clip is None
 
 
 def test_anchors_in_a_place_of_their_own(write: Write) -> None:
-    config = load(
-        write(
-            "luminosity: 1\n"
-            "x-common: &common {class: QCD, cross_section: 2}\n"
-            "datasets:\n"
-            "  a: {<<: *common, files: a.root}\n"
-            "  b: {<<: *common, files: b.root, cross_section: 3}\n"
-        )
-    )
+    text = "luminosity: 1\nx-common: &common {class: QCD, cross_section: 2}\ndatasets:\n"
+    text += "  a: {<<: *common, files: a.root}\n  b: {<<: *common, files: b.root, cross_section: 3}\n"
+    config = load(write(text))
     assert config.datasets == {"a": Dataset(["a.root"], "QCD", 2.0), "b": Dataset(["b.root"], "QCD", 3.0)}
 
 
@@ -259,9 +243,8 @@ SKIMS = st.builds(
 FEATURES = st.lists(BRANCHES, min_size=1, max_size=4, unique=True)
 ORDERS = maybe(BRANCHES | BRANCHES.map("-{}".format))
 SHARES = st.floats(0, 1, exclude_min=True)
-OBJECTS = st.builds(Objects, FEATURES, max=COUNTS, order=ORDERS) | st.builds(
-    Objects, FEATURES, quantile=SHARES, order=ORDERS
-)
+OBJECTS = st.builds(Objects, FEATURES, max=COUNTS, order=ORDERS)
+OBJECTS |= st.builds(Objects, FEATURES, quantile=SHARES, order=ORDERS)
 CONVERTS = st.builds(
     Convert,
     FEATURES,
@@ -281,7 +264,7 @@ TRAINS = st.builds(
     batch_size=COUNTS,
     epochs=COUNTS,
     learning_rate=POSITIVE,
-    schedule=st.sampled_from(SCHEDULES),
+    schedule=st.sampled_from(training.SCHEDULES),
     warmup=POSITIVE | st.just(0.0),
     weight_decay=POSITIVE | st.just(0.0),
     clip=maybe(POSITIVE),
@@ -290,11 +273,11 @@ TRAINS = st.builds(
     seed=st.integers(0, 2**32 - 1),
     signal=maybe(TEXT),
     device=st.sampled_from(["auto", "cpu", "cuda"]),
-    precision=st.sampled_from(PRECISIONS),
+    precision=st.sampled_from(training.PRECISIONS),
     workers=COUNTS | st.just(0),
     processes=COUNTS,
     memory=COUNTS,
-    tracking=st.lists(st.sampled_from(TRACKERS), unique=True),
+    tracking=st.lists(st.sampled_from(training.TRACKERS), unique=True),
 ).map(lambda it: replace(it, options={}) if it.model in MODELS else it)  # what options these have is known
 
 
@@ -402,9 +385,8 @@ train:
   per_object: {collection: Electron, label: genPartFlav, classes: {prompt: [1, 15], fake: 0}}
 """
     config = load(write(text))
-    assert config.train == Train(
-        "mlp", per_object=PerObject("Electron", "genPartFlav", {"prompt": [1, 15], "fake": [0]})
-    )
+    objects = PerObject("Electron", "genPartFlav", {"prompt": [1, 15], "fake": [0]})
+    assert config.train == Train("mlp", per_object=objects)
     assert config.trained == ("a", "b")
     assert load(write(text[: text.index("train:")])).trained == ("a",)
 

@@ -262,12 +262,9 @@ def test_other_settings_of_the_catalogue(tmp_path: Path) -> None:
 
 
 def test_settings_that_mean_nothing_to_the_model(tmp_path: Path) -> None:
-    own = "class Mine:\n    unused = ('clip',)\n"
-    (tmp_path / "own.py").write_text(own)
-    text = (
-        "train: {files: a.h5, model: MODEL, clip: 1.0, epochs: 3, sampler: weighted}\n"
-        "tune: {space: {weight_decay: {low: 0, high: 1}}}\n"
-    )
+    (tmp_path / "own.py").write_text("class Mine:\n    unused = ('clip',)\n")
+    text = "train: {files: a.h5, model: MODEL, clip: 1.0, epochs: 3, sampler: weighted}\n"
+    text += "tune: {space: {weight_decay: {low: 0, high: 1}}}\n"
     clip, sampler, space = (
         f'a.yaml:{line}: {name}: means nothing to the model "MODEL". Remove it, or take another model.'
         for line, name in ((1, "train.clip"), (1, "train.sampler"), (2, "tune.space.weight_decay"))
@@ -285,9 +282,7 @@ def test_features_of_trials_must_be_converted(tmp_path: Path) -> None:
     assert problems(tmp_path, text.replace("CHOICES", "[MET_pt, mass], HT, [], null")) == []
     for choices in ("[MET_pt, MET_p], [MET_p]", "MET_p, HT"):
         (told,) = problems(tmp_path, text.replace("CHOICES", choices))
-        assert told.startswith(
-            'a.yaml:7: tune.space.features.choices: "MET_p" is not in convert.features. Did you mean'
-        )
+        assert told.startswith('a.yaml:7: tune.space.features.choices: "MET_p" is not in convert.features. Did you')
 
 
 @pytest.mark.parametrize(
@@ -307,10 +302,8 @@ def test_an_own_network_says_what_objects_it_needs(model: str, line: str, needed
         f"import a_module_that_is_not_here\n\nclass Other:\n    object_fields = ('other',)\n\nclass Mine:\n    {line}\n"
     )
     text = TWO + "convert: {features: MET_pt, objects: {Jet: {fields: pt, max: 2}}}\ntrain: {model: " + f"'{model}'}}\n"
-    expected = (
-        f'a.yaml:4: convert.objects.Jet.fields: "{model}" needs {needed} as well. Add this, or leave the collection'
-    )
-    assert problems(tmp_path, text) == ([f"{expected} out by train.objects."] if needed else [])
+    expected = f'a.yaml:4: convert.objects.Jet.fields: "{model}" needs {needed} as well. Add this, or leave the '
+    assert problems(tmp_path, text) == ([f"{expected}collection out by train.objects."] if needed else [])
 
 
 OWN = """
@@ -338,10 +331,8 @@ class Mine:
 def test_what_an_own_network_has_for_its_training(old: str, new: str, problem: str | None, tmp_path: Path) -> None:
     pytest.importorskip("ML_processing")
     (tmp_path / "own.py").write_text(OWN.replace(old, new))
-    text = (
-        TWO
-        + "convert: {features: [MET_pt, GenMET_pt]}\ntrain: {model: 'own.py:Mine', targets: [GenMET_pt], features: [MET_pt]}\n"
-    )
+    text = TWO + "convert: {features: [MET_pt, GenMET_pt]}\n"
+    text += "train: {model: 'own.py:Mine', targets: [GenMET_pt], features: [MET_pt]}\n"
     if problem is None:  # it tells classes as well
         text += "tune: {metric: validation_auc}\nevaluate: {seeds: 1}\n"
     found = problems(tmp_path, text)
@@ -383,11 +374,7 @@ def loaded(tmp_path: Path, text: str) -> Config:
         ("regions: {SX: {label: a}}", "regions.SX", '"SX" is not a region. Known: all.'),
         ('regions: {all: {label: "$W_$"}}', "regions.all.label", "matplotlib cannot draw it: "),
         ('processes: {WZ: {label: "$W_$"}}', "processes.WZ.label", "matplotlib cannot draw it: "),
-        (
-            'quantities: {mass: {label: "$\\\\ell$", unit: "$\\\\GeV$"}}',
-            "quantities.mass.unit",
-            "matplotlib cannot draw it",
-        ),
+        ('quantities: {mass: {label: "$\\\\ell$", unit: "$\\\\GeV$"}}', "quantities.mass.unit", "matplotlib cannot"),
         ("processes: {WZ: {color: reddish}}", "processes.WZ.color", '"reddish" is not a colour that matplotlib knows'),
         ("processes: {WZ: {color: red}, ZG: {color: red}}", "processes.ZG.color", "WZ has this colour. Take another"),
         ("label: Preliminary", "label", 'is said after "CMS" only. Add "cms: true"'),

@@ -151,10 +151,8 @@ def channel() -> UnbinnedChannel:
 
 
 def test_the_file_has_what_was_written(tmp_path: Path) -> None:
-    path, blind = (
-        tmp_path / "densities.h5",
-        UnbinnedChannel("CR", None, None, WIDTHS, {"ZZ": Densities(singles(1, 1, 1))}),
-    )
+    path = tmp_path / "densities.h5"
+    blind = UnbinnedChannel("CR", None, None, WIDTHS, {"ZZ": Densities(singles(1, 1, 1))})
     UnbinnedChannels("NanoML", (channel(), blind)).write(path)
     found, other = UnbinnedChannels.read(path).channels
     assert (found.name, found.observed, other.name, other.observed) == ("SR_2018", 2, "CR", None)

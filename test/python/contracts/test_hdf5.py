@@ -11,16 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
-from MLTools.NanoML.contracts.hdf5 import (
-    HDF5Metadata,
-    Shuffled,
-    check_events_differ,
-    new_hdf5,
-    open_hdf5,
-    read_metadata,
-    reading,
-    write_metadata,
-)
+from MLTools.NanoML.contracts import hdf5
+from MLTools.NanoML.contracts.hdf5 import HDF5Metadata, check_events_differ, new_hdf5, open_hdf5, read_metadata
 from MLTools.NanoML.dependencies import files_behind
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
@@ -61,10 +53,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     metadata = HDF5Metadata.from_json(content())
     with new_hdf5(tmp_path / "a.h5") as file:
         file.create_dataset("events", data=np.arange(1000), chunks=(100,), compression="gzip")
-        write_metadata(file, metadata)
+        hdf5.write_metadata(file, metadata)
     assert read_metadata(tmp_path / "a.h5") == metadata
     assert metadata.datasets[1].missing[0].reason == "gone"
-    assert (metadata.objects["Muon"].truncated.lost, metadata.shuffled) == (1, Shuffled(4))
+    assert (metadata.objects["Muon"].truncated.lost, metadata.shuffled) == (1, hdf5.Shuffled(4))
     assert metadata.datasets[0].accounting.selected == 3
     with h5py.File(tmp_path / "a.h5") as file:
         assert (file["events"][:] == np.arange(1000)).all()
@@ -99,11 +91,8 @@ def test_events_that_two_files_have_are_refused() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"text", "is not an HDF5 file"),
-        (b"", "is not an HDF5 file"),
-        (None, "no such file"),
-        ("other", "was not written by"),
-        ("newer", "schema 3"),
+        *((b"text", "is not an HDF5 file"), (b"", "is not an HDF5 file"), (None, "no such file")),
+        *(("other", "was not written by"), ("newer", "schema 3")),
     ],
 )
 def test_bad_files_are_explained(tmp_path: Path, content: object, message: str) -> None:
@@ -138,7 +127,7 @@ def test_what_is_damaged_or_missing_within_a_file_is_explained(tmp_path: Path, n
         raw.seek(offset)
         raw.write(b"\xff" * 40)
     refused = pytest.raises(NanoMLError, match=r"a.h5: cannot be read: .* It may be damaged")
-    with open_hdf5(path) as file, refused, reading(path):
+    with open_hdf5(path) as file, refused, hdf5.reading(path):
         file[name][:]
 
 

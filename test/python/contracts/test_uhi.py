@@ -12,15 +12,8 @@ pytest.importorskip("data_processing.histograms.templates")
 import uproot
 
 from data_processing.histograms.templates import write_root
-from MLTools.NanoML.contracts.templates import (
-    DATA,
-    FilledHistogram,
-    HistogramChannel,
-    Origin,
-    Template,
-    TemplateAxis,
-    Templates,
-)
+from MLTools.NanoML.contracts import templates
+from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Origin, Template, TemplateAxis
 from MLTools.NanoML.contracts.uhi import histogram
 from MLTools.NanoML.errors import NanoMLError
 
@@ -43,7 +36,7 @@ def path(tmp_path: Path) -> Path:
     filled = FilledHistogram("plane", axes, (HistogramChannel("SR", "2018", processes),), None, origins)
     line = HistogramChannel("SR", "2018", {"WZ_b": template(2, "jes", events=EVENTS[:, 0])})
     both = (filled, FilledHistogram("line", axes[:1], (line,), None, origins))
-    write_root(Templates("NanoML", both, ("WZ", "WZ_b"), None, {"2018": 59.8}), tmp_path / "histograms.root")
+    write_root(templates.Templates("NanoML", both, ("WZ", "WZ_b"), None, {"2018": 59.8}), tmp_path / "histograms.root")
     return tmp_path / "histograms.root"
 
 

@@ -140,10 +140,8 @@ def write_file(path: Path) -> None:
 @pytest.mark.parametrize(("name", "file"), [("AK4PUPPI_Tight", DATA_V13), ("AK4PUPPI_TightLeptonVeto", V15)])
 def test_the_file_decides_jet_by_jet(name: str, file: str, tmp_path: Path) -> None:
     write_file(tmp_path / "jetid.json")
-    correction, one = (
-        era(tmp_path, f"jet_id: {{file: jetid.json, name: {name}}}").jet_id,
-        plain(tmp_path / "jetid.json")[name],
-    )
+    correction = era(tmp_path, f"jet_id: {{file: jetid.json, name: {name}}}").jet_id
+    one = plain(tmp_path / "jetid.json")[name]
     events = events_of(nanoaod(file), [f"Jet_{each}" for each in jet_id.FRACTIONS])
     jets = events.flat("Jet")
     found = jet_id.passes(jets, correction)
@@ -153,14 +151,12 @@ def test_the_file_decides_jet_by_jet(name: str, file: str, tmp_path: Path) -> No
         values[0] = min(max(values[0], -5.19), 5.19)
         assert found[place] == (one.evaluate(*values, row["chMultiplicity"] + row["neMultiplicity"]) == 1)
     assert 0 < found.sum() < len(found)
-    assert jet_id.passes(events.Jet, correction).tolist() == [
-        found[jets.event == row].tolist() for row in range(len(jets))
-    ]
+    by_event = [found[jets.event == row].tolist() for row in range(len(jets))]
+    assert jet_id.passes(events.Jet, correction).tolist() == by_event
 
 
-GOOD = {
-    "chHEF": 0.5, "neHEF": 0.1, "chEmEF": 0.1, "neEmEF": 0.1, "muEF": 0.1, "chMultiplicity": 3, "neMultiplicity": 2, "jetId": 6,
-}  # fmt: skip
+GOOD = {**dict.fromkeys(("neHEF", "chEmEF", "neEmEF", "muEF"), 0.1), "chHEF": 0.5}
+GOOD |= {"chMultiplicity": 3, "neMultiplicity": 2, "jetId": 6}
 LIMITS = [
     ((0.0, 2.6), "neHEF", 0.9899, 0.99),
     ((0.0, 2.6), "neEmEF", 0.8999, 0.9),
@@ -220,10 +216,7 @@ def test_the_bits_are_repaired_for_forward_puppi_jets_without_multiplicities(tmp
         "muEF": [0.1, 0.9, 0.1, 0.1, 0.1, 0.9, 0.9, 0.1],
         "chEmEF": [0.1, 0.1, 0.9, 0.1, 0.9, 0.1, 0.1, 0.1],
     }  # fmt: skip
-    jets = Flat(
-        {name: np.array(values, np.uint8 if name == "jetId" else float) for name, values in columns.items()},
-        np.array([0, 8]),
-    )
+    jets = Flat({name: np.array(values) for name, values in columns.items()}, np.array([0, 8]))
     tight, veto = [1, 1, 1, 0, 1, 0, 1, 0], [1, 0, 0, 0, 1, 0, 1, 0]
     assert jet_id.passes(jets).tolist() == list(map(bool, tight))
     assert jet_id.passes(jets, lepton_veto=True).tolist() == list(map(bool, veto))

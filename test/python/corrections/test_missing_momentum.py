@@ -50,10 +50,8 @@ def test_the_factors_of_the_file_give_its_missing_momentum() -> None:
     jet = events.flat("Jet")
     em, scale = jet.neEmEF + jet.chEmEF, 1 / (1 - jet.rawFactor)
     taken = missing_momentum.Type1Jets.of(jet, jet.pt / scale, em, 1.0)
-    raw, stored = (
-        missing_momentum.components(events[f"{start}PuppiMET_pt"], events[f"{start}PuppiMET_phi"])
-        for start in ("Raw", "")
-    )
+    names = ("RawPuppiMET", "PuppiMET")
+    raw, stored = (missing_momentum.components(events[f"{it}_pt"], events[f"{it}_phi"]) for it in names)
     found = taken.correct(raw, scale)
     apart = np.hypot(found[0] - stored[0], found[1] - stored[1])
     assert np.median(apart) < 0.1
@@ -162,10 +160,8 @@ def events_with(file: str, missing: str, *more: str) -> Events:
 def write_run2(path: Path) -> None:
     """In the layout of JME's met.json of Run 2, with invented numbers: bins of runs, outside of which nothing changes."""
     inputs, made = dict.fromkeys(("met_pt", "met_phi", "npvs", "run"), "real"), []
-    vector = (
-        "sqrt((x*cos(y)-({0}*z+{1}))^2+(x*sin(y)-({2}*z+{3}))^2)",
-        "atan2(x*sin(y)-({2}*z+{3}),x*cos(y)-({0}*z+{1}))",
-    )
+    x, y = "(x*cos(y)-({0}*z+{1}))", "(x*sin(y)-({2}*z+{3}))"
+    vector = (f"sqrt({x}^2+{y}^2)", f"atan2({y},{x})")
     for kind, sample in ((kind, sample) for kind in ("pfmet", "puppimet") for sample in ("data", "mc")):
         numbers = [(0.26, -1.9, 0.04, -0.1), (0.43, -1.4, 0.06 * len(kind), 0.3 * len(sample))]
         for quantity, plain_one, expression in zip(("pt", "phi"), ("met_pt", "met_phi"), vector):
@@ -250,10 +246,8 @@ def test_files_of_run_3_event_by_event(tmp_path: Path) -> None:
     ]
     for sample, key, found in cases:
         for quantity in ("pt", "phi"):
-            expected = [
-                one.evaluate(quantity, "PuppiMET", "2022EE", sample, key, *row)
-                for row in rows(events, "PuppiMET", "PV_npvsGood")
-            ]
+            fixed = (quantity, "PuppiMET", "2022EE", sample, key)
+            expected = [one.evaluate(*fixed, *row) for row in rows(events, "PuppiMET", "PV_npvsGood")]
             assert np.allclose(found[f"PuppiMET_{quantity}"], expected, rtol=1e-7)
 
 

@@ -128,9 +128,8 @@ def test_muons_are_those_of_one_after_the_other_under_every_shift(path: Path, fi
 def test_the_numbers_have_the_density_of_the_file(corrections: MuonCorrections) -> None:
     """A Gaussian with tails, whose integral is 1, by the trapezoidal rule."""
     number, eta, layers = 1001, 1.2, 12.0
-    mean, sigma, power, edge = (
-        corrections.value("cb_params", abseta=eta, nTrackerLayers=layers, parameter=p) for p in range(4)
-    )
+    place = {"abseta": eta, "nTrackerLayers": layers}
+    mean, sigma, power, edge = (corrections.value("cb_params", **place, parameter=p) for p in range(4))
     x = np.linspace(-40, 40, 400_001)
     t = abs(x)
     tail = (power / edge) ** power * np.exp(-(edge**2) / 2) * (power / edge - edge + np.maximum(t, edge)) ** -power

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from pathlib import Path
@@ -239,13 +240,8 @@ def test_an_entry_has_the_legs_of_its_file(tmp_path: Path) -> None:
     for which, opposite, end in (("nom", "nom", ""), ("up", "down", "electron_up"), ("down", "up", "electron_down")):
         for correction, key, counted in (("Data", which, found.data), ("Mc", opposite, found.simulation)):
             for place, leg in enumerate(LEGS[::-1]):
-                values = [
-                    one[f"Electron-HLT-{correction}Eff"].evaluate(key, f"leg{place}", 0.0, min(pt, 199.0))
-                    if pt > 15
-                    else 0.0
-                    for pt in columns["pt"]
-                ]
-                assert counted[leg][end].tolist() == values
+                at = functools.partial(one[f"Electron-HLT-{correction}Eff"].evaluate, key, f"leg{place}", 0.0)
+                assert counted[leg][end].tolist() == [at(min(pt, 199.0)) if pt > 15 else 0.0 for pt in columns["pt"]]
     ragged = ak.zip({name: ak.unflatten(values, counts) for name, values in columns.items()})
     again = weight(era(tmp_path, text).electron_legs.on(ragged).named("electron"))
     assert again.nominal.tolist() == weight(found).nominal.tolist()

@@ -40,9 +40,7 @@ def write(path: Path) -> dict[tuple[int, int], dict[Any, list[float]]]:
         for quantity, (low, high) in enumerate(ranges):
             for row in range(len(ABS_ETA) - 1):
                 rows["R", quantity, row] = random.uniform(low, high, LAYERS).tolist()
-        lines += [
-            f"{key[0]} {key[1]} {' '.join(map(str, at))} {' '.join(map(repr, values))}" for at, values in rows.items()
-        ]
+        lines += [" ".join([*map(str, (*key, *at)), *map(repr, values)]) for at, values in rows.items()]
         made[key] = rows
     path.write_text("\n".join(lines) + "\n")
     return made
@@ -71,9 +69,7 @@ def place(edges: tuple[float, ...], value: float) -> int:
     return next((row for row in range(len(edges) - 2) if value < edges[row + 1]), len(edges) - 2)
 
 
-def one(
-    rows: Mapping[Any, list[float]], muon: Mapping[str, float], is_data: bool, truth: float, uniform: float
-) -> float:
+def one(rows: Mapping[Any, Any], muon: Mapping[str, float], is_data: bool, truth: float, uniform: float) -> float:
     """The factor for one muon."""
     row, column = place(ETA, muon["eta"]), min(max(int((muon["phi"] + 3.14159) / (2 * 3.14159 / PHI)), 0), PHI - 1)
     m, a = (rows["C", int(is_data), quantity, row][column] / 100 for quantity in (0, 1))
@@ -89,7 +85,7 @@ def one(
     first, second, third, sigma, edge, power = (rows["R", quantity, row][layer] for quantity in range(6))
     width = first + second * (pt - 45) + third / 100 * (pt - 45) ** 2
     wider = math.sqrt(max(data**2 - simulation**2, 0))
-    return scale / (1 + wider * width * quantile(sigma, edge, power, uniform))
+    return float(scale / (1 + wider * width * quantile(sigma, edge, power, uniform)))
 
 
 def read(folder: Path) -> rochester.RochesterCorrections:
@@ -136,10 +132,9 @@ def test_muons_are_those_of_one_after_the_other(file: str, is_data: bool, tmp_pa
         assert found[at] == pytest.approx(each["pt"] * factor, rel=1e-7)
         drawn += truth == 0
         if not is_data:
-            squares = [
-                (one(it, each, False, truth, uniform) - factor) ** 2 / COUNTS[key[0]] for key, it in made.items()
-            ]
-            error = math.sqrt(sum(squares)) if each["pt"] < 200 else 0.0
+            changes = {key: one(it, each, False, truth, uniform) - factor for key, it in made.items()}
+            squares = sum(it**2 / COUNTS[key[0]] for key, it in changes.items())
+            error = math.sqrt(squares) if each["pt"] < 200 else 0.0
             assert up[at] == pytest.approx(each["pt"] * (factor + error), rel=1e-7)
     assert len(found) > 5
     assert drawn > 0
@@ -151,10 +146,8 @@ def test_the_authors_files_are_read() -> None:
         pytest.skip("needs a clone of nanoAOD-tools: name its directory by NANOAODTOOLS")
     file = rochester.Rochester(folder / "RoccoR2018.txt")
     assert file.counts == [1, 100, 1, 1, 1, 1]
-    muon = rochester.Flat(
-        {"pt": np.array([45.0]), "eta": np.array([0.5]), "phi": np.array([1.0]), "charge": np.array([1])},
-        np.array([0, 1]),
-    )
+    columns = {"pt": np.array([45.0]), "eta": np.array([0.5]), "phi": np.array([1.0]), "charge": np.array([1])}
+    muon = rochester.Flat(columns, np.array([0, 1]))
     assert abs(file.factor(muon, True, np.zeros(1), np.zeros(1)) - 1)[0] < 0.01
 
 

@@ -46,9 +46,8 @@ def test_files_of_run_3_have_working_points(tmp_path: Path) -> None:
     inputs = {"pt": "real", "eta": "real", "dm": "int", "genmatch": "int", **dict.fromkeys(texts, "string")}
     keys = invented.category("syst", {"nom": 1.01, "up": 1.02, "down": 1.0})
     modes = invented.category("dm", dict.fromkeys((0, 1, 10, 11), keys))
-    data = invented.category(
-        "id", {"DeepTau2018v2p5": invented.category("wp", {"Medium": invented.category("wp_VSe", {"Tight": modes})})}
-    )
+    points = invented.category("wp", {"Medium": invented.category("wp_VSe", {"Tight": modes})})
+    data = invented.category("id", {"DeepTau2018v2p5": points})
     invented.write(tmp_path / "tau.json", invented.correction("tau_energy_scale", inputs, data))
     entry = era(tmp_path, "taus: {file: tau.json, inputs: {id: DeepTau2018v2p5, wp: Medium, wp_VSe: Tight}}").taus
     columns = {"pt": [40.0, 50.0], "mass": [1.0, 1.0], "eta": [1.0, 1.0], "decayMode": [10, 2], "genPartFlav": [5, 5]}

@@ -270,8 +270,6 @@ def test_code_that_is_not_what_was_submitted_is_refused(tmp_path: Path) -> None:
     analysis.submit()
     (tmp_path / "mine.py").write_text(code % 2)
     analysis.closed.unlink()
-    assert (
-        f'"mine.py:Mine": {tmp_path}/mine.py, or what it names, was changed after this was planned' in analysis.wait()
-    )
+    assert f'"mine.py:Mine": {tmp_path}/mine.py, or what it names, was changed after this' in analysis.wait()
     analysis.resubmit()
     assert "Everything is done." in analysis.wait()

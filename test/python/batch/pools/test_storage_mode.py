@@ -222,9 +222,8 @@ def job_of(path: Path, stage: str, storage: Storage) -> Job:
     config = load(path)
     tasks = pipeline_stages(config, (stage,))[0].tasks
     reached = {f"{storage.directory}/": f"{storage.url}/"}
-    return Job.of(
-        f"{stage}-0000", tasks, workdir=str(config.path(config.workdir)), base=str(config.base), storage=reached
-    )
+    workdir = str(config.path(config.workdir))
+    return Job.of(f"{stage}-0000", tasks, workdir=workdir, base=str(config.base), storage=reached)
 
 
 @pytest.mark.exhaustive("jobs of each batch system without a shared file system")

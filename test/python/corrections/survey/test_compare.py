@@ -21,12 +21,9 @@ def by_pt(*values: float) -> dict[str, Any]:
 
 
 def test_values_that_changed_and_where(tmp_path: Path) -> None:
-    old = write(
-        tmp_path / "old.json", correction("sf", REAL, by_pt(1.0, 0.8)), correction("same", REAL, by_pt(1.0, 0.5))
-    )
-    new = write(
-        tmp_path / "new.json", correction("sf", REAL, by_pt(1.02, 1.0)), correction("same", REAL, by_pt(1.0, 0.5))
-    )
+    same = correction("same", REAL, by_pt(1.0, 0.5))
+    old = write(tmp_path / "old.json", correction("sf", REAL, by_pt(1.0, 0.8)), same)
+    new = write(tmp_path / "new.json", correction("sf", REAL, by_pt(1.02, 1.0)), same)
     (change,) = compare(old, new)
     assert (change.correction, change.what) == ("sf", "values")
     assert change.largest == pytest.approx(0.25)
@@ -39,23 +36,14 @@ def test_values_that_changed_and_where(tmp_path: Path) -> None:
 
 def test_a_new_version_is_compared_and_an_input_that_vanished_is_nominal(tmp_path: Path) -> None:
     keys = category("syst", {"nom": by_pt(1.1, 1.1), "up": by_pt(1.2, 1.2), "down": by_pt(1.0, 1.0)})
-    old = write(
-        tmp_path / "old.json",
-        correction("X_JRV1_MC_ScaleFactor", {**REAL, **SYST}, keys),
-        correction("gone", REAL, by_pt(1.0, 1.0)),
-    )
-    new = write(
-        tmp_path / "new.json",
-        correction("X_JRV2_MC_ScaleFactor", REAL, by_pt(1.21, 1.21)),
-        correction("more", REAL, by_pt(1.0, 1.0)),
-    )
+    gone, more = (correction(name, REAL, by_pt(1.0, 1.0)) for name in ("gone", "more"))
+    before, after = "X_JRV1_MC_ScaleFactor", "X_JRV2_MC_ScaleFactor"
+    old = write(tmp_path / "old.json", correction(before, {**REAL, **SYST}, keys), gone)
+    new = write(tmp_path / "new.json", correction(after, REAL, by_pt(1.21, 1.21)), more)
     found = {(change.correction, change.what): change for change in compare(old, new)}
-    assert set(found) == {
-        *(("gone", "gone"), ("more", "new")),
-        *(("X_JRV2_MC_ScaleFactor", what) for what in ("inputs", "values")),
-    }
-    assert found["X_JRV2_MC_ScaleFactor", "inputs"].about == "it was X_JRV1_MC_ScaleFactor; syst is gone"
-    assert found["X_JRV2_MC_ScaleFactor", "values"].largest == pytest.approx(0.1)
+    assert set(found) == {("gone", "gone"), ("more", "new"), (after, "inputs"), (after, "values")}
+    assert found[after, "inputs"].about == "it was X_JRV1_MC_ScaleFactor; syst is gone"
+    assert found[after, "values"].largest == pytest.approx(0.1)
 
 
 def test_keys_that_came_and_went_and_a_change_of_a_source_alone(tmp_path: Path) -> None:
