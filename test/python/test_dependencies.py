@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,23 +18,13 @@ from MLTools.NanoML.trilepton import Trilepton
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("data_processing", "ML_processing", "statistical_analysis")
 PACKAGES = {"MLTools.NanoML": "python", **{part: part for part in PARTS}}
-SHELL = (
-    *("atomic", "batch", "commands", "config", "doctor", "errors", "grid", "inspection", "parallel", "terminal"),
-    "workflow",
-)
-SECTIONS = [
-    f"ML_processing.evaluation.sections.{path.stem}"
-    for path in (ROOT / "ML_processing" / "evaluation" / "sections").glob("[!_]*.py")
-]
+SHELL = ("atomic", "batch", "commands", "config", "doctor", "errors", "grid")
+SHELL += ("inspection", "parallel", "terminal", "workflow")
+IN_SECTIONS = (ROOT / "ML_processing" / "evaluation" / "sections").glob("[!_]*.py")
+SECTIONS = [f"ML_processing.evaluation.sections.{path.stem}" for path in IN_SECTIONS]
+OF_DATA = "skim.skim skim.nanoaodtools_engine convert.convert shuffle merge.merge efficiencies.counting score.attach"
 KERNELS = [
-    ("data_processing.skim.skim",),
-    ("data_processing.skim.nanoaodtools_engine",),
-    ("data_processing.convert.convert",),
-    ("data_processing.shuffle",),
-    ("data_processing.merge.merge",),
-    ("data_processing.efficiencies.counting",),
-    ("data_processing.score.attach",),
-    ("data_processing.score.score",),
+    *((f"data_processing.{name}",) for name in (*OF_DATA.split(), "score.score")),
     ("ML_processing.training.fold", "ML_processing.training.description", "ML_processing.networks.mlp"),
     ("ML_processing.evaluation.report", *SECTIONS, "ML_processing.networks.mlp"),
     ("ML_processing.export.export", "ML_processing.networks.transformer"),
@@ -59,9 +50,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(params=KERNELS, ids=lambda roots: roots[0])
-def kernel(
-    request: pytest.FixtureRequest, parsed: dependencies._Syntaxes, monkeypatch: pytest.MonkeyPatch
-) -> tuple[str, ...]:
+def kernel(request: pytest.FixtureRequest, parsed: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """The modules that are a kernel."""
     monkeypatch.setattr(dependencies, "_known", lambda: parsed)
     roots: tuple[str, ...] = request.param
@@ -232,9 +221,8 @@ def test_the_hash_is_the_same_in_every_python(tmp_path: Path) -> None:
 def test_words_of_our_messages_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "def f(x):\n    say(f'{x} events', 2)\n    raise NanoMLError(f'{x}: is bad.') from None\n"
     for name, is_ours in (("ours", True), ("users", False)):  # of a user's what is unblinded depends on it
-        monkeypatch.setattr(
-            dependencies, "_directories", lambda ours=is_ours: {"MLTools.NanoML": tmp_path} if ours else {}
-        )
+        known = {"MLTools.NanoML": tmp_path} if is_ours else {}
+        monkeypatch.setattr(dependencies, "_directories", lambda known=known: known)
         path = tmp_path / f"{name}.py"
         path.write_text(text)
         code = code_of(path)

@@ -209,9 +209,8 @@ def test_a_model_with_its_selection_inside(tmp_path: Path) -> None:
         event = edm(read, entry, FlatTable)
         found = here.decide(event)
         assert (found.passed[0], found.failed[0]) == (expected.passed[entry], expected.failed[entry])
-        assert {name: bool(cut[0]) for name, cut in found.cuts.items()} == {
-            name: bool(cut[entry]) for name, cut in expected.cuts.items()
-        }
+        cuts = {name: bool(cut[entry]) for name, cut in expected.cuts.items()}
+        assert {name: bool(cut[0]) for name, cut in found.cuts.items()} == cuts
         np.testing.assert_allclose(here.scores(event), expected.scores[entry], rtol=0, atol=1e-6)
         assert found.columns["ZCand_mass"][0] == pytest.approx(expected.columns["ZCand_mass"][entry], rel=1e-6)
     assert 5 < expected.passed.sum() < 55

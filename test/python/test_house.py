@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import ast
+import operator
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -54,9 +56,8 @@ ORDER = {
 }  # fmt: skip
 """From the ground up, what imports only from itself and from what stands before it; a module `stage` belongs to the stages."""
 
-MOST_LOOSE = (
-    14  # modules in a folder, but for those that have a file for each section of the report, and for each correction
-)
+# modules in a folder, but for those that have a file for each section of the report, and for each correction
+MOST_LOOSE = 14
 A_FILE_EACH = (Path("ML_processing", "evaluation", "sections"), Path("python", "corrections"))
 
 MOST = {"product": (79064, 353), "tests": (65252, 344)}
@@ -174,25 +175,15 @@ def circles() -> list[set[str]]:
 
 
 def test_no_files_import_in_a_circle() -> None:
-    shown = [
-        f"{it.file}:{it.line}: imports {it.imported}"
-        for circle in circles()
-        for it in imports()
-        if it.name in circle and it.imported in circle
-    ]
+    within = (it for circle in circles() for it in imports() if {it.name, it.imported} <= circle)
+    shown = [f"{it.file}:{it.line}: imports {it.imported}" for it in within]
     assert not shown, "in a circle:\n" + "\n".join(shown)
 
 
 def test_no_folder_has_too_many_loose_modules() -> None:
-    folders: dict[Path, list[str]] = {}
-    for path in MODULES.values():
-        if path.name != "__init__.py":
-            folders.setdefault(path.parent.relative_to(ROOT), []).append(path.name)
-    assert not {
-        str(folder): len(names)
-        for folder, names in folders.items()
-        if len(names) > MOST_LOOSE and folder not in A_FILE_EACH
-    }
+    modules = (path for path in MODULES.values() if path.name != "__init__.py")
+    folders = Counter(path.parent.relative_to(ROOT) for path in modules)
+    assert not {str(it): number for it, number in folders.items() if number > MOST_LOOSE and it not in A_FILE_EACH}
 
 
 def measured() -> dict[str, tuple[int, int]]:
@@ -226,12 +217,9 @@ def _runs(call: ast.Call) -> str:
     last = name.rpartition(".")[2]
     if name in ("eval", "exec", "compile", "__import__") or last == "exec_module":
         return last
-    if (
-        name.endswith("import_module")
-        and isinstance(call.args[0], ast.Constant)
-        and RUNS_CODE.fullmatch(call.args[0].value)
-    ):
-        return str(call.args[0].value)
+    value = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
+    if name.endswith("import_module") and RUNS_CODE.fullmatch(str(value)):
+        return str(value)
     is_unsafe = (
         (name == "torch.load" and given.get("weights_only") != "True")
         or given.get("allow_pickle", "False") != "False"
@@ -242,11 +230,8 @@ def _runs(call: ast.Call) -> str:
 
 def test_what_is_read_runs_no_code() -> None:
     found: dict[str, set[str]] = {}
-    places = [
-        ROOT / "scripts" / "nanoml",
-        *(it for part in (*PARTS, "crab", "examples") for it in (ROOT / part).rglob("*.py")),
-    ]
-    for path in places:
+    modules = (it for part in (*PARTS, "crab", "examples") for it in (ROOT / part).rglob("*.py"))
+    for path in (ROOT / "scripts" / "nanoml", *modules):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [it.name for it in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
@@ -259,9 +244,7 @@ def test_what_is_read_runs_no_code() -> None:
 
 def test_nothing_grows() -> None:
     for name, found in measured().items():
-        assert all(it <= most for it, most in zip(found, MOST[name])), (
-            f"{name}: {found} lines and modules: what can go?"
-        )
+        assert all(map(operator.le, found, MOST[name])), f"{name}: {found} lines and modules: what can go?"
 
 
 if __name__ == "__main__":

@@ -62,10 +62,8 @@ def test_the_version_is_the_last_one_of_the_changelog_and_of_the_citation() -> N
 def test_the_environment_of_conda_is_that_of_the_packaging() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     wanted = {"python": ">=3.10"}  # training needs it
-    for part in (
-        *("dependencies", "all", "data", "fast", "corrections", "train", "tune", "fit", "publish", "xrootd", "dask"),
-    ):
-        (block,) = re.findall(rf"^{part} = \[(.*?)\]$", text, re.M | re.S)
+    parts = "dependencies|all|data|fast|corrections|train|tune|fit|publish|xrootd|dask"
+    for block in re.findall(rf"^(?:{parts}) = \[(.*?)\]$", text, re.M | re.S):
         for name, versions in re.findall(r'"([\w-]+)(>=[\d.]+(?:,<[\d.]+)?)"', block):
             name = CONDA.get(name, name)
             wanted[name] = max(wanted.get(name, ""), versions, key=_lowest)

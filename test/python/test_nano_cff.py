@@ -21,9 +21,8 @@ JETS = ObjectInput("Jet", ("Jet_pt",), ("f4",), None, (), "Jet_mask", "Jet", 4, 
 OUTPUTS = ("probabilities", "fold_probabilities"), "classes", ("signal", "other")
 FORMAT, REFERENCE = ModelFormat(None, None, 15, 8), Reference({}, [])
 PARAMETER = Parameter("mass", (600.0,))
-DESCRIPTION = Description(
-    "my_model", "event", None, FEATURES, (JETS,), *OUTPUTS, (), 2, "", PARAMETER, FORMAT, {}, REFERENCE
-)
+FOLDS = (2, "", PARAMETER, FORMAT)
+DESCRIPTION = Description("my_model", "event", None, FEATURES, (JETS,), *OUTPUTS, (), *FOLDS, {}, REFERENCE)
 MODEL = "MLTools/NanoML/data/model.onnx"
 
 
@@ -47,9 +46,7 @@ def test_a_model_that_is_nowhere(twin: Path) -> None:
         addScore(None, "other/model.onnx")
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", "{}", '{"name": "x", "inputs": [{}]}', '{"inputs": []}', '{"name": 5, "inputs": []}']
-)
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"name": "x", "inputs": [{}]}', '{"name": 5, "inputs": []}'])
 def test_a_damaged_twin(text: str, twin: Path) -> None:
     twin.write_text(text)
     with pytest.raises(NanoMLError, match=r"model.json: its `nanoml` metadata cannot be understood"):
@@ -114,9 +111,8 @@ def test_a_model_of_columns_of_a_selection_names_the_one_with_the_selection_insi
         addScore(None, MODEL)
 
 
-INSIDE = SelectionInside(
-    "own:Own", {"era": "2018"}, ("two",), (), (), {"HLT_Some": 0.0, "Tau_pt": 20.0}, ("Muon_pt",), {}, 100
-)
+DEFAULTS = {"HLT_Some": 0.0, "Tau_pt": 20.0}
+INSIDE = SelectionInside("own:Own", {"era": "2018"}, ("two",), (), (), DEFAULTS, ("Muon_pt",), {}, 100)
 
 
 @pytest.fixture
@@ -205,9 +201,9 @@ def test_the_service_of_onnx_runtime_is_loaded_once(service: Path) -> None:
 
 # the second is how edmWriteConfigs writes it in newer releases
 @pytest.mark.parametrize(
-    ("line", "missing"), [("import nowhere", "nowhere"), ("from .ONNXService import *", "ONNXService")]
+    ("line", "name"), [("import nowhere", "nowhere"), ("from .ONNXService import *", "ONNXService")]
 )
-def test_a_service_that_cannot_be_imported_is_an_error(service: Path, line: str, missing: str) -> None:
+def test_a_service_that_cannot_be_imported_is_an_error(service: Path, line: str, name: str) -> None:
     service.write_text(f"{line}\n")
-    with pytest.raises(ModuleNotFoundError, match=missing):
+    with pytest.raises(ModuleNotFoundError, match=name):
         _load_service(Process())

@@ -28,6 +28,7 @@ from MLTools.NanoML.selection import Column, Selection
 from MLTools.NanoML.trilepton import Trilepton, trilepton
 from services.nanoaodtools import Plain, loop, needs_nanoaodtools, record
 
+Command = Callable[..., Path]
 PASSES = 263  # of 1000 events
 
 
@@ -83,9 +84,7 @@ def test_discriminants_event_by_event(source: Path, linear_model: Callable[..., 
     assert values == pytest.approx(against(expected(source, x)), abs=1e-6)
 
 
-def test_beside_a_selection(
-    source: Path, linear_model: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_beside_a_selection(source: Path, linear_model: Command, capsys: pytest.CaptureFixture[str]) -> None:
     by_file, by_selection = linear_model(["MET_phi"]), linear_model(["ZCand_dR"], ["ZCand_dR"])
     before = scored(source, score(by_file)(), trilepton())
     after = scored(source, trilepton(), score(by_file)())
@@ -196,16 +195,12 @@ def test_names_after_the_module_are_models(linear_model: Callable[..., Path]) ->
     assert "score" in dir(module)
 
 
-Command = Callable[..., Path]
-
-
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
     """Runs nano_postproc.py; returns the file that it makes."""
     pytest.importorskip("ROOT", reason="needs ROOT")
-    pytest.importorskip(
-        "PhysicsTools.NanoAODTools.postprocessing.framework.postprocessor", reason="needs nanoAOD-tools"
-    )
+    framework = "PhysicsTools.NanoAODTools.postprocessing.framework"
+    pytest.importorskip(f"{framework}.postprocessor", reason="needs nanoAOD-tools")
     script = shutil.which("nano_postproc.py")
     if script is None:
         pytest.skip("nano_postproc.py is not in the PATH")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,7 @@ def by_hand(event: dict[str, Any]) -> dict[str, float] | None:
         if pt > 20 and abs(event["Muon_eta"][i]) < 2.4 and event["Muon_ip3d"][i] < 0.01 and number >= 1:
             leptons.append(lepton(event, "Muon", i, 13, number, tight=number == 2 and pt >= 70))
     pairs = [
-        (a, b)
-        for i, a in enumerate(leptons)
-        for b in leptons[i + 1 :]
-        if a["charge"] + b["charge"] == 0 and a["flavour"] == b["flavour"]
+        (a, b) for a, b in combinations(leptons, 2) if a["charge"] + b["charge"] == 0 and a["flavour"] == b["flavour"]
     ]
     if len(leptons) < 3 or not pairs:
         return None

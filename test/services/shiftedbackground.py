@@ -16,14 +16,9 @@ from numpy.typing import NDArray
 from ML_processing.events.inputs import Inputs
 from ML_processing.models.network import Network
 from MLTools.NanoML.config.fit import EVERYWHERE, Fit, FitTarget, Histogram, log_normal
+from MLTools.NanoML.contracts import hdf5
 from MLTools.NanoML.contracts.bins import STRENGTH, Counts, Sides, strength_error
-from MLTools.NanoML.contracts.hdf5 import (
-    ConvertedColumn,
-    ConvertedDataset,
-    ConvertedWeight,
-    HDF5Metadata,
-    write_metadata,
-)
+from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, ConvertedDataset, ConvertedWeight, HDF5Metadata
 from MLTools.NanoML.nanoaod.fileaccounting import RecordedAccounting
 from services.toys import Floats, gaussian
 
@@ -113,13 +108,13 @@ def write_events(
     content = HDF5Metadata("NanoML", classes, described, {}, None, {}, (dataset,), weights=given, shifts=tuple(moved))
     with h5py.File(path, "w") as file:
         file.create_dataset("events", data=rows)
-        write_metadata(file, content)
+        hdf5.write_metadata(file, content)
         for shift, others in moved.items():
             group = file.create_group(f"shifts/{shift}")
             for name, values in zip(names, others.T, strict=True):
                 rows[name] = values
             group.create_dataset("events", data=rows)
-            write_metadata(group, replace(content, shifts=()))
+            hdf5.write_metadata(group, replace(content, shifts=()))
 
 
 def _plane() -> Floats:

@@ -79,7 +79,7 @@ def analysis(tmp_path: Path) -> Make:
     base.mkdir()
 
     def make(
-        files: Mapping[str, str] = FILES, cut: str = "MET_pt > 30", site: str | None = "T2_CH_CERN", **batch: Any
+        files: Mapping[str, str] = FILES, cut: str = "MET_pt > 30", site: str = "T2_CH_CERN", **batch: Any
     ) -> Path:
         content = {
             "luminosity": 1.0,
@@ -166,7 +166,7 @@ def test_what_crab_does_not_run(what: str, crab: Crab, analysis: Make) -> None:
 
 def test_what_is_missing_or_too_much_in_the_configuration(crab: Crab, analysis: Make) -> None:
     with pytest.raises(ConfigError, match=r"ana.yaml:\d+: batch: say where the output of CRAB goes"):
-        run("submit", "skim", analysis(site=None), "--on", "crab")
+        run("submit", "skim", analysis(site=""), "--on", "crab")
     with pytest.raises(ConfigError, match=r"ana.yaml:\d+: batch.stages.skim.memory: 4000 MB is more than CRAB"):
         run("submit", "skim", analysis(stages={"skim": {"memory": 4000}}), "--on", "crab")
     assert not list((analysis().parent / "jobs").iterdir())

@@ -116,16 +116,14 @@ plain = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_
 paths = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), min_size=1).map(Path)
 keys = st.text() | st.sampled_from(["path", "tuple", "number", "mapping", "type", "call"])
 records = st.builds(Resources, st.integers(), st.integers()) | st.builds(JobProblem, st.text(), st.text())
-values = st.recursive(
-    plain | paths | records,
-    lambda inner: (
-        st.lists(inner)
-        | st.lists(inner).map(tuple)
-        | st.dictionaries(keys, inner)
-        | st.dictionaries(st.integers() | keys, inner)
-    ),
-    max_leaves=20,
-)
+
+
+def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    mappings = st.dictionaries(keys, inner) | st.dictionaries(st.integers() | keys, inner)
+    return st.lists(inner) | st.lists(inner).map(tuple) | mappings
+
+
+values = st.recursive(plain | paths | records, nested, max_leaves=20)
 
 
 def there_and_back(value: Any, rename: Callable[[str], str] = lambda text: text) -> Any:

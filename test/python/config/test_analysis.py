@@ -135,8 +135,8 @@ def test_anchors_in_a_place_of_their_own(write: Write) -> None:
         ("train: {seed: 4294967296}", "1: train.seed: expected a whole number of at most 4294967295"),
         ("skim: {}", '1: skim: selects nothing. Give "selection", as in "selection: my_selection.py:DiMuon".'),
         (
-            "datasets: {a: {files: b}}\nskim: {modules: ['a.py:B'], engine: columnar}",
-            "2: skim.engine: modules run in nanoAOD-tools alone. Leave the",
+            "skim: {modules: ['a.py:B'], engine: columnar}",
+            "1: skim.engine: modules run in nanoAOD-tools alone. Leave the",
         ),
         ("skim: {selection: Trilepton}", "1: skim.selection: expected module:Class or file.py:Class"),
         ("skim: {selection: a:B, compression: ZSTD}", "1: skim.compression: expected ZSTD, LZMA, ZLIB or LZ4"),

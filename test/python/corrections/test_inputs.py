@@ -40,9 +40,7 @@ RERECO = "year: 2022Re-recoBCD"
 CASES = {
     "muon": Case("MUO/2018_UL/muon_Z", "NUM_TightID_DEN_TrackerMuons", "", (V9, "Muon"), "pt eta", "|eta| pt nominal"),
     "muon 2022": Case("MUO/2022_Summer22/muon_Z", "NUM_TightID_DEN_TrackerMuons", "", (V15, "Muon"), "pt eta", "eta pt nominal"),
-    "muon, high pt": Case(
-        "MUO/2018_UL/muon_HighPt", "NUM_GlobalMuons_DEN_TrackerMuonProbes", "", (V5, "Muon"), "pt eta", "eta p nominal"
-    ),
+    "high pt": Case("MUO/2018_UL/muon_HighPt", "NUM_GlobalMuons_DEN_TrackerMuonProbes", "", (V5, "Muon"), "pt eta", "eta p nominal"),
     "electron": Case(
         "EGM/2018_UL/electron", "UL-Electron-ID-SF", "year: 2018, WorkingPoint: Tight", (V9, "Electron"), ELECTRON,
         "2018 sf Tight eta+SC pt",
@@ -63,9 +61,7 @@ CASES = {
         "TAU/2018_UL/tau", "DeepTau2017v2p1VSjet", "wp: Tight, wp_VSe: VVLoose, flag: pt", (V5, "Tau"), TAU,
         "pt decayMode genPartFlav Tight VVLoose default pt_",
     ),
-    "tau against electrons": Case(
-        "TAU/2018_UL/tau", "DeepTau2017v2p1VSe", "wp: Medium", (V5, "Tau"), TAU, "eta genPartFlav Medium nom"
-    ),
+    "tau against electrons": Case("TAU/2018_UL/tau", "DeepTau2017v2p1VSe", "wp: Medium", (V5, "Tau"), TAU, "eta genPartFlav Medium nom"),
     "trigger of taus": Case(
         "TAU/2018_UL/tau", "tau_trigger", "trigtype: ditau, wp: Medium, corrtype: sf", (V5, "Tau"), TAU,
         "pt decayMode ditau Medium sf nom",

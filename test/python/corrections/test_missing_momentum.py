@@ -96,10 +96,8 @@ def write_recoil(path: Path) -> None:
 
     data = {f"U{end}": corrected_values(scale) for end, scale in (("para", 0.9), ("perp", 1.1))}
     name = {"RespUp": 1.05, "RespDown": 0.95, "ResoUp": 1.02, "ResoDown": 0.98}
-    shifts = {
-        f"H{end}": invented.category("syst", {key: corrected_values(scale) for key, scale in name.items()})
-        for end in ("para", "perp")
-    }
+    shifted = invented.category("syst", {key: corrected_values(scale) for key, scale in name.items()})
+    shifts = dict.fromkeys(("Hpara", "Hperp"), shifted)
     made = []
     for kind, given, values in (("Rescaling", inputs, data), ("Uncertainty", {**inputs, "syst": "string"}, shifts)):
         orders = invented.category("order", {"NLO": invented.category("var", values)})

@@ -169,11 +169,8 @@ def summed(kinds: list[Leptons], event: int, is_data: bool, variation: str, is_m
             kind_of.append(number)
     total = 0.0
     for fired in itertools.product(range(4), repeat=len(chances)):
-        pairs = itertools.permutations(range(len(fired)), 2)
-        if 3 in fired or any(
-            fired[one] >= 2 and fired[other] >= 1 and (is_mixed or kind_of[one] == kind_of[other])
-            for one, other in pairs
-        ):
+        pairs = itertools.permutations(zip(fired, kind_of), 2)
+        if 3 in fired or any(a[0] >= 2 and b[0] >= 1 and (is_mixed or a[1] == b[1]) for a, b in pairs):
             total += float(np.prod([chance[level] for chance, level in zip(chances, fired)]))
     return total
 

@@ -253,12 +253,8 @@ def write_upart(path: Path) -> None:
 def test_what_is_not_measured_has_1(tmp_path: Path) -> None:
     write_upart(tmp_path / "btagging.json")
     b_tags = read(tmp_path, "file: btagging.json, tagger: UParTAK4, sources: [statistic]")
-    columns = {
-        "pt": [50.0, 700.0, 50.0, 50.0],
-        "eta": [1.0, -2.0, 1.0, 2.6],
-        "hadronFlavour": [5, 5, 4, 5],
-        "btagUParTAK4B": [0.2, 0.1, 0.2, 0.2],
-    }
+    columns = {"pt": [50.0, 700.0, 50.0, 50.0], "eta": [1.0, -2.0, 1.0, 2.6], "hadronFlavour": [5, 5, 4, 5]}
+    columns["btagUParTAK4B"] = [0.2, 0.1, 0.2, 0.2]
     jets = Flat({name: np.array(values) for name, values in columns.items()}, np.array([0, 2, 4]))
     assert b_tags.is_tagged(jets).tolist() == [True, False, True, True]
     assert b_tags.scale(jets).nominal.tolist() == [0.95, 0.95, 1.0, 1.0]

@@ -58,10 +58,7 @@ def test_what_is_missing_or_old_is_named_with_the_command(monkeypatch: pytest.Mo
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="training needs Python 3.10")
 def test_a_release_that_has_pytorch_needs_only_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CMSSW_BASE", "/area")
-    for torch, said in (
-        ("2.10.0", "beside the release's PyTorch: .*pip install lightgbm$"),
-        (None, "pip install .*train"),
-    ):
+    for torch, said in (("2.10.0", "beside the release's PyTorch: .*lightgbm$"), (None, "pip install .*train")):
         known = {"lightgbm": None, "torch": torch}
         monkeypatch.setattr(software, "_version", lambda package, known=known: known.get(package, "99"))
         found = software.packages("train")
@@ -76,9 +73,8 @@ def test_in_cmssw_its_python_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> N
     assert software.packages("train").mend.startswith("in a shell without cmsenv: python3 -m venv ~/nanoml && ")
 
 
-needs_table = pytest.mark.skipif(
-    importlib.util.find_spec("ML_processing") is None, reason="ML_processing/ has been taken out"
-)
+HAS_TABLE = importlib.util.find_spec("ML_processing") is not None
+needs_table = pytest.mark.skipif(not HAS_TABLE, reason="ML_processing/ has been taken out")
 
 
 @pytest.fixture
@@ -90,9 +86,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_no_cmssw(nothing: Path) -> None:
-    for finding in (software.cmssw(), software.cmssw_area()):
-        assert not finding.fine
-        assert "cmsrel" in finding.mend
+    assert [(it.fine, "cmsrel" in it.mend) for it in (software.cmssw(), software.cmssw_area())] == [(False, True)] * 2
     assert software.onnx_runtime().fine
 
 
@@ -147,13 +141,7 @@ END
 )
 @needs_table
 def test_scram_knows_the_release_better_than_the_table(
-    base: Path,
-    program: Callable[[str, str], Path],
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    here: str,
-    fine: bool,
-    found: str,
+    base: Path, program: Program, monkeypatch: pytest.MonkeyPatch, name: str, here: str, fine: bool, found: str
 ) -> None:
     program("scram", SCRAM)
     (base / ".SCRAM").mkdir()

@@ -187,17 +187,15 @@ def test_a_proxy(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_token(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BEARER_TOKEN_FILE", str(tokens.token(hours=1)))
     found = CHECKS["token"]().found
-    assert re.search(
-        r"^bearer token \S+ \(https://issuer.*storage.read:/.*\): valid for (59 min|1 h), permissions 0600$", found
-    )
+    said = r"^bearer token \S+ \(https://issuer.*storage.read:/.*\): valid for (59 min|1 h), permissions 0600$"
+    assert re.search(said, found)
     monkeypatch.setenv("BEARER_TOKEN_FILE", str(tokens.token(hours=-2)))
     finding = CHECKS["token"]()
     assert finding.found.endswith(": the bearer token expired 2 h ago")
     assert finding.mend.startswith("htgettoken")
     monkeypatch.setenv("BEARER_TOKEN_FILE", "/none")
-    assert (
-        CHECKS["token"]().found == "/none: the bearer token cannot be read: no such file or directory. Make a new one"
-    )
+    said = "/none: the bearer token cannot be read: no such file or directory. Make a new one"
+    assert CHECKS["token"]().found == said
 
 
 def test_programs_and_packages(nothing: Path, monkeypatch: pytest.MonkeyPatch) -> None:

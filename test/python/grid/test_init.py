@@ -138,9 +138,8 @@ def test_what_is_wrong_is_told_with_its_remedy(environment: dict[str, str], cert
     assert f"The proxy can be read by others (permissions 0604). Fix it: chmod 600 {path}" in shown
     assert "more, but 2 d are needed. Fix it: nanoml proxy init" in shown
     found = json.loads(info(environment, "--json")[1])
-    assert found["problems"] == [
-        {"what": "the proxy can be read by others (permissions 0604)", "remedy": f"chmod 600 {path}"}
-    ]
+    said = "the proxy can be read by others (permissions 0604)"
+    assert found["problems"] == [{"what": said, "remedy": f"chmod 600 {path}"}]
     (key,) = [part for part in path.read_text().split("-----") if "PRIVATE" not in part and "MIIE" in part[:6]]
     assert not any(line in shown for line in key.split())
 

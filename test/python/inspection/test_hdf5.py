@@ -40,9 +40,8 @@ def metadata(**changed: Any) -> dict[str, Any]:
     pt = column("pt", "float32", "")
     fields = [*(column(f"f{i}", "float32", "") for i in range(14)), pt]
     flow = [Step("all", 50, 50.0), Step("two muons", 5, 4.0)]
-    accounting = Accounting(
-        [FileAccounting(f"/store/mc/{i}.root", 25, 2 + i, 25.0, "Runs/genEventSumw", False, flow) for i in range(2)]
-    )
+    of_weights = (25.0, "Runs/genEventSumw", False, flow)
+    accounting = Accounting([FileAccounting(f"/store/mc/{i}.root", 25, 2 + i, *of_weights) for i in range(2)])
     dataset = {"name": "DY", "class": "WZ", "label": 1, "is_data": False}
     content = {
         "schema": 1,
@@ -62,9 +61,8 @@ def metadata(**changed: Any) -> dict[str, Any]:
 def write(path: Path, described: object = None, rows: np.ndarray | None = None) -> Path:
     with h5py.File(path, "w") as file:
         rows = events() if rows is None else rows
-        file.create_dataset(
-            "events", data=rows, chunks=(2,) if len(rows) else None, compression="gzip" if len(rows) else None
-        )
+        options: dict[str, Any] = {"chunks": (2,), "compression": "gzip"} if len(rows) else {}
+        file.create_dataset("events", data=rows, **options)
         for name in ("Jet", "Tau"):
             file[name] = np.zeros((len(rows), 2), [("pt", "f4"), ("valid", "?")])
         described = metadata() if described is None else described
@@ -114,9 +112,7 @@ def test_a_summary_does_not_depend_on_the_blocks() -> None:
     assert many.mean == pytest.approx(values.astype("f8").mean(), rel=1e-14)
 
 
-def test_long_work_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_long_work_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     inspect_file(write(tmp_path / "a.h5"))
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(hdf5, "_WORTH_A_BAR", 5)

@@ -53,10 +53,7 @@ def metadata() -> dict[str, Any]:
             "device": "cpu",
             "config": {"model": "mlp", "options": {"hidden": [8]}, "regions": [], "epochs": 3, "ema": None},
             "data": {"sha256": "ff00", "files": ["a.h5"]},
-            "datasets": [
-                {"name": "WZTo3LNu_Pt100", "class": "WZ", "cross_section": 0.05464, "books": BOOKS},
-                {"name": "unknown"},
-            ],
+            "datasets": [{"name": "WZ", "class": "WZ", "cross_section": 0.05464, "books": BOOKS}, {"name": "unknown"}],
             "notes": ["3 events [have] NaN"],
             "metrics": {"auc": 0.91234567},
         },
@@ -80,9 +77,8 @@ def model(described: object = None) -> Any:
         helper.make_tensor_value_info("fold_probabilities", kind, [None, 2, 2]),
     ]
     inputs = [helper.make_tensor_value_info("features", kind, ["events", 3])]
-    graph = helper.make_graph(
-        nodes, "graph", inputs, outputs, [values(KERNEL, "kernel"), values(np.array([1]), "axis")]
-    )
+    weights = [values(KERNEL, "kernel"), values(np.array([1]), "axis")]
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, weights)
     opsets = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 2)]
     made = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="test", producer_version="1")
     if described is not None:
@@ -248,11 +244,7 @@ def test_the_exit_code_tells_of_a_damaged_model(tmp_path: Path, form: list[str])
     for content, code, said in (
         (whole, 0, ""),
         # which ONNX Runtime takes for a model
-        (
-            whole.replace(weights, (KERNEL * 30).tobytes()),
-            1,
-            "It does not compute here what it computed where it was made",
-        ),
+        (whole.replace(weights, (KERNEL * 30).tobytes()), 1, "It does not compute here what it computed where it was"),
         # as one whose end, the metadata, was cut off
         (model().SerializeToString(), 1, "but this file is not one: copy both again"),
     ):

@@ -17,6 +17,7 @@ from MLTools.NanoML.model.verification import reference_of
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+Make = Callable[..., Path]
 OUTPUT = "fold_probabilities"
 
 
@@ -26,10 +27,8 @@ def bundle(count: int = 3, axis: int = 1, **changes: Any) -> Any:
     nodes = [make("Mul", ["features", "three"], ["common"])]
     weights = [constant(np.float32([3]), "three"), constant(np.array([axis]), "axis")]
     for k in range(count):
-        nodes += [
-            make("Mul", ["common", f"factor{k}"], [f"scaled{k}"]),
-            make("Unsqueeze", [f"scaled{k}", "axis"], [f"row{k}"]),
-        ]
+        nodes.append(make("Mul", ["common", f"factor{k}"], [f"scaled{k}"]))
+        nodes.append(make("Unsqueeze", [f"scaled{k}", "axis"], [f"row{k}"]))
         weights.append(constant(np.float32([k + 2]), f"factor{k}"))
     nodes.append(make("Concat", [f"row{k}" for k in range(count)], [OUTPUT], axis=axis))
     nodes.append(make("ReduceMean", [OUTPUT], ["probabilities"], axes=[axis], keepdims=0))
@@ -102,12 +101,10 @@ def joined(path: Path) -> Any:
     return content
 
 
-def test_a_model_that_is_replaced(
-    tmp_path: Path, linear_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_is_replaced(tmp_path: Path, linear_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     content = joined(linear_model(["x"]))
     onnx.save(content, tmp_path / "model.onnx")
-    model, columns, fold = (Model(tmp_path / "model.onnx"), {"x": np.array([0.5, -1.0, 2.0])}, np.array([2, 0, 1]))
+    model, columns, fold = Model(tmp_path / "model.onnx"), {"x": np.array([0.5, -1.0, 2.0])}, np.array([2, 0, 1])
     expected = np.exp([[x, k, 0] for x, k in zip(columns["x"], fold)])
     assert model.scores(columns, fold) == pytest.approx(expected / expected.sum(axis=1, keepdims=True), abs=1e-6)
     with monkeypatch.context() as patch:
@@ -128,10 +125,9 @@ def test_a_model_that_is_replaced(
 def constant_in_a_branch(tensor: Any) -> Any:
     """A model whose tensor is an attribute of a node in a graph within the graph."""
     make, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
-    inner = onnx.helper.make_graph(
-        [make("Constant", [], ["y"], value=tensor)], "inner", [], [info("y", onnx.TensorProto.FLOAT, [2])]
-    )
-    inputs, outputs = [info("x", onnx.TensorProto.BOOL, [])], [info("z", onnx.TensorProto.FLOAT, [2])]
+    y, z = (info(name, onnx.TensorProto.FLOAT, [2]) for name in "yz")
+    inner = onnx.helper.make_graph([make("Constant", [], ["y"], value=tensor)], "inner", [], [y])
+    inputs, outputs = [info("x", onnx.TensorProto.BOOL, [])], [z]
     nodes = [make("If", ["x"], ["z"], then_branch=inner, else_branch=inner)]
     outer = onnx.helper.make_graph(nodes, "outer", inputs, outputs)
     return onnx.helper.make_model(outer, opset_imports=[onnx.helper.make_opsetid("", 15)], ir_version=8)
@@ -144,18 +140,10 @@ def test_data_in_another_file_are_refused(tmp_path: Path, place: str) -> None:
     if place == "weights":
         whole.graph.initializer.append(tensor)
     path = tmp_path / "model.onnx"
-    onnx.save(
-        whole,
-        str(path),
-        save_as_external_data=True,
-        location="weights.bin",
-        size_threshold=8,
-        convert_attribute=place == "constant",
-    )
+    external = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 8}
+    onnx.save(whole, str(path), **external, convert_attribute=place == "constant")
     assert (tmp_path / "weights.bin").stat().st_size >= 8
-    expected = (
-        r"model.onnx: the values of its tensor \w+ are in another file, weights.bin.*save it with the data inside"
-    )
+    expected = r"model.onnx: the values of its tensor \w+ are in another file, weights.bin.*save it with the data in"
     with pytest.raises(NanoMLError, match=expected):
         open_session(str(path))  # although ONNX Runtime would find the file
     with pytest.raises(NanoMLError, match=expected):
@@ -165,7 +153,7 @@ def test_data_in_another_file_are_refused(tmp_path: Path, place: str) -> None:
     open_session(str(tmp_path / "one.onnx"))
 
 
-def test_a_model_of_ours_whose_data_are_elsewhere(linear_model: Callable[..., Path]) -> None:
+def test_a_model_of_ours_whose_data_are_elsewhere(linear_model: Make) -> None:
     path = linear_model(["x"])
     content = onnx.load(path)
     onnx.save(content, str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
@@ -174,7 +162,7 @@ def test_a_model_of_ours_whose_data_are_elsewhere(linear_model: Callable[..., Pa
         Model(path)
 
 
-def test_another_python_gives_the_same(linear_model: Callable[..., Path]) -> None:
+def test_another_python_gives_the_same(linear_model: Make) -> None:
     model = Model(linear_model(["x"], objects={"Jet": (["pt"], 2, None)}))
     reference = reference_of(model.description)
     assert reference is not None

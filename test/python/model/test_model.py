@@ -103,10 +103,8 @@ def test_a_model_of_objects(linear_model: Make) -> None:
         model.scores({"Jet_btag": np.zeros(4), "MET_pt": np.zeros(4)})
 
 
-AGAINST = [
-    Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.875, "ZG": 0.125}),
-    Discriminant("photons", "ZG", {"ZG": 0.5, "WZ": 2.0}),
-]
+AGAINST = [Discriminant("discriminant", "signal", {"signal": 1.0, "WZ": 0.875, "ZG": 0.125})]
+AGAINST.append(Discriminant("photons", "ZG", {"ZG": 0.5, "WZ": 2.0}))
 
 
 def discriminants(p: np.ndarray) -> np.ndarray:
@@ -237,9 +235,7 @@ def test_the_twin_must_belong_to_the_model(linear_model: Make, tmp_path: Path) -
             Model(path)
 
 
-def test_without_twin_the_hash_inside_counts(
-    linear_model: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_twin_a_hash_counts(linear_model: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx = pytest.importorskip("onnx")
     good, path = onnx.load(linear_model(["x"])), tmp_path / "model.onnx"
     write_described(good, good.metadata_props[0].value, path)
@@ -304,9 +300,7 @@ def test_its_formula_in_words() -> None:
     assert Discriminant("d", "ZG", {"ZG": 0.5, "WZ": 2}).formula(CLASSES) == "ZG 0.5 against WZ 2"
 
 
-@pytest.mark.parametrize(
-    "given", [{"b": 1}, {"a": 1}, {"a": 1, "b": 0}, {"a": 1, "b": float("nan")}, {"a": "x", "b": 1}]
-)
+@pytest.mark.parametrize("given", [{"b": 1}, {"a": 1}, {"a": 1, "b": 0}, {"a": 1, "b": np.nan}, {"a": "x", "b": 1}])
 def test_what_is_none(given: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"discriminant d: shares|could not convert"):
         Discriminant.of_json({"name": "d", "signal": "a", "shares": given})
@@ -327,9 +321,8 @@ DOMAIN = (
 def test_numbers_and_objects_outside() -> None:
     nan, inf = np.nan, np.inf
     features = np.array([[0, 0, 0], [10, 10, 10], [10.1, nan, -999], [nan, inf, nan], [-1, -1, -998]], np.float32)
-    jets = np.array(
-        [[[0, 0], [0, 0]], [[100, 0], [19, 0]], [[50, -3], [0, 0]], [[nan, 0], [50, 0]], [[0, 0], [30, 0]]], np.float32
-    )
+    pairs = [[[0, 0], [0, 0]], [[100, 0], [19, 0]], [[50, -3], [0, 0]], [[nan, 0], [50, 0]], [[0, 0], [30, 0]]]
+    jets = np.array(pairs, np.float32)
     mask = np.array([[0, 0], [1, 1], [1, 0], [1, 1], [0, 1]], np.float32)
     found = outside_of(DOMAIN, {"features": features, "Jet": jets, "Jet_mask": mask}).astype(int)
     assert found.tolist() == [[0, 0, 0, 0, 0], [0, 0, 0, 1, 0], [1, 0, 0, 0, 1], [1, 0, 1, 1, 0], [1, 1, 1, 0, 0]]

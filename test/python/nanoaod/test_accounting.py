@@ -11,15 +11,7 @@ import uproot
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod import accounting as accounting_module
-from MLTools.NanoML.nanoaod.accounting import (
-    UNWEIGHTED,
-    Accounting,
-    accounting_of,
-    add_steps,
-    aligned,
-    event_weights,
-    is_simulation,
-)
+from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, add_steps, aligned, event_weights
 from MLTools.NanoML.nanoaod.fileaccounting import EntryRange, FileAccounting, Part, Step, WeightSums, combined
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.rootfile import RootFile
@@ -33,13 +25,12 @@ WEIGHTS = np.random.default_rng(7).normal(0.3, 1, 40).astype(np.float32).astype(
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("made_v6_mc_underscore", "Runs/genEventSumw_"),
-        ("made_v9_mc", "Runs/genEventSumw"),
+        *(
+            (f"made_v{it}", "Runs/genEventSumw")
+            for it in ("9_mc", "9_mc_skimmed", "9_mc_zero_events", "12_mc_many_runs")
+        ),
+        *(("made_v6_mc_underscore", "Runs/genEventSumw_"), ("made_v9_data", "number of events (data)")),
         ("made_v9_mc_no_runs", "genWeight of the file's events"),
-        ("made_v9_mc_skimmed", "Runs/genEventSumw"),
-        ("made_v9_mc_zero_events", "Runs/genEventSumw"),
-        ("made_v9_data", "number of events (data)"),
-        ("made_v12_mc_many_runs", "Runs/genEventSumw"),
     ],
 )
 def test_sums_of_weights(made_files: dict[str, Path], name: str, source: str) -> None:
@@ -66,10 +57,11 @@ def test_files_without_weights_are_distinguished(nano_file: Path, monkeypatch: p
     with RootFile(nano_file) as file:
         file.branches = {key: branch for key, branch in file.branches.items() if key != "genWeight"}
         accounting = accounting_of(file)
-        assert is_simulation(file) is not accounting.is_data
+        assert accounting_module.is_simulation(file) is not accounting.is_data
     assert accounting.is_data == ("_data" in nano_file.stem)
     assert accounting.sum_of_weights == accounting.entries
-    assert accounting.sum_of_weights_source == ("number of events (data)" if accounting.is_data else UNWEIGHTED)
+    source = "number of events (data)" if accounting.is_data else accounting_module.UNWEIGHTED
+    assert accounting.sum_of_weights_source == source
 
 
 def _events(path: Path, runs: list[int], rntuple: bool = False, **columns: Any) -> Path:
@@ -92,10 +84,7 @@ def _events(path: Path, runs: list[int], rntuple: bool = False, **columns: Any) 
 @pytest.mark.parametrize(
     ("runs", "columns", "is_data"),
     [
-        ([1, 1, 1], ["Pileup_nTrueInt"], False),
-        ([1, 1, 1], ["Generator_x1"], False),
-        ([1, 1, 1], ["LHE_HT"], False),
-        ([1, 1, 1], ["genTtbarId"], False),
+        *(([1, 1, 1], [name], False) for name in ("Pileup_nTrueInt", "Generator_x1", "LHE_HT", "genTtbarId")),
         ([], ["nGenJet"], False),
         ([1, 1, 1], ["PuppiMET_pt"], True),  # run 1 alone may be an event made by hand
         ([], ["PuppiMET_pt"], True),
@@ -263,7 +252,6 @@ def test_variations_that_are_one_uncertainty() -> None:
     nominal, members = np.array([5.0]), np.array([[1.0], [2.0], [6.0]])
     assert np.concatenate(combined("envelope", nominal, members)).tolist() == [6, 1]
     assert np.concatenate(combined("hessian", nominal, members)).tolist() == [5 + 26**0.5, 5 - 26**0.5]
-    assert np.allclose(
-        np.concatenate(combined("replicas", nominal, members)), [5 + 7**0.5, 5 - 7**0.5]
-    )  # around their mean
+    around_their_mean = np.concatenate(combined("replicas", nominal, members))
+    assert np.allclose(around_their_mean, [5 + 7**0.5, 5 - 7**0.5])
     assert np.concatenate(combined("replicas", nominal, members[:1])).tolist() == [5, 5]

@@ -178,10 +178,8 @@ def test_nan_is_never_the_best_and_an_event_without_objects_has_nothing_to_choos
 def test_two_collections_are_joined_event_by_event(counts: list[int], others: list[int]) -> None:
     length = min(len(counts), len(others))
     (one, muons), (other, more) = made(counts[:length], 1), made(others[:length], 2)
-    joined = Flat.joined(
-        one.flat("Muon").with_columns(kind=1, pt=2 * one.flat("Muon").pt),
-        other.flat("Muon").with_columns(kind=2, only="here"),
-    )
+    harder = one.flat("Muon").with_columns(kind=1, pt=2 * one.flat("Muon").pt)
+    joined = Flat.joined(harder, other.flat("Muon").with_columns(kind=2, only="here"))
     assert lists(joined, "pt") == ak.concatenate([2 * muons.pt, more.pt], axis=1).tolist()
     assert lists(joined, "kind") == ak.concatenate([muons.charge**2, 2 * more.charge**2], axis=1).tolist()
     with pytest.raises(AttributeError, match="there is no column only"):
@@ -197,10 +195,8 @@ def test_cuts_narrow_it(counts: list[int], data: st.DataObject) -> None:
     left, flat = cutflow.cut("some", mask, events, events.flat("Muon"))
     assert lists(flat, "eta") == muons.eta[mask].tolist()
     assert lists(left.flat("Muon"), "eta") == muons.eta[mask].tolist()
-    assert (
-        left["met"][flat.event].tolist()
-        == np.repeat(np.arange(len(counts)), np.array(counts, np.int64) * mask).tolist()
-    )
+    events_of = np.repeat(np.arange(len(counts)), np.array(counts, np.int64) * mask)
+    assert left["met"][flat.event].tolist() == events_of.tolist()
 
 
 def test_chosen_takes_all_columns_from_one_or_the_other() -> None:
@@ -404,10 +400,8 @@ def test_jets_near_leptons_are_none() -> None:
 def test_the_rule_is_fixed_for_all_time() -> None:
     # scores of models that exist depend on these numbers
     events = np.arange(8, dtype=np.uint64) * 1_000_003
-    assert (
-        fold_of(np.full(8, 1), np.arange(8), events, 5).tolist()
-        == fold_of([1] * 8, list(range(8)), events.tolist(), 5).tolist()
-    )
+    of_lists = fold_of([1] * 8, list(range(8)), events.tolist(), 5)
+    assert fold_of(np.full(8, 1), np.arange(8), events, 5).tolist() == of_lists.tolist()
     assert fold_of(1, 11001, 2200003, 5).tolist() == [_by_hand(1, 11001, 2200003, 5)]
     assert fold_of(359571, 42, 2**63 + 5, 7).tolist() == [_by_hand(359571, 42, 2**63 + 5, 7)]
 

@@ -150,11 +150,8 @@ def _list(name: str) -> Made:
 
 
 def _binary(operator: str, apply: Callable[[float, float], float], left: Made, right: Made) -> Made:
-    return Made(
-        f"({left.text} {operator} {right.text})",
-        lambda e, i: float(apply(left.value(e, i), right.value(e, i))),
-        left.lists | right.lists,
-    )
+    text = f"({left.text} {operator} {right.text})"
+    return Made(text, lambda e, i: float(apply(left.value(e, i), right.value(e, i))), left.lists | right.lists)
 
 
 def _unary(text: str, apply: Callable[[float], float], inner: Made) -> Made:
@@ -320,10 +317,8 @@ def test_a_cut_is_checked_against_a_file(cut: str, message: str, file: RootFile)
 def test_branches_of_other_types_are_refused(tmp_path: Path) -> None:
     with uproot.recreate(tmp_path / "a.root") as written:
         written.mktree("Events", {"x": np.dtype(("f4", (2, 3)))}).extend({"x": np.ones((1, 2, 3), "f4")})
-    with (
-        RootFile(tmp_path / "a.root") as file,
-        pytest.raises(NanoMLError, match=r"column 5: .*a.root: x is of type float\[2\]\[3\]"),
-    ):
+    refused = pytest.raises(NanoMLError, match=r"column 5: .*a.root: x is of type float\[2\]\[3\]")
+    with RootFile(tmp_path / "a.root") as file, refused:
         Formula("1 < x").resolve(file.branches, file.path)
 
 

@@ -13,16 +13,10 @@ from printing import printed
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
+from MLTools.NanoML.nanoaod import provenance
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, Part, ShiftSums
-from MLTools.NanoML.nanoaod.provenance import (
-    CertifiedBy,
-    Criteria,
-    MadeColumn,
-    Provenance,
-    ScoredBy,
-    accounting_of_input,
-)
+from MLTools.NanoML.nanoaod.provenance import CertifiedBy, Criteria, MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
 
@@ -123,9 +117,8 @@ def test_a_column_that_only_some_ranges_name_was_not_filled_in(tmp_path: Path) -
     # not if it has no events, as those of entry 3; but then the file may have lost the column
     path = write(tmp_path / "b.root", [shifted(0, 3, "x_jesUp").rows(), shifted(3, 4).rows()], 2)
     with RootFile(path) as file:
-        assert "has lost columns with values under shifts, which its record names: x_jesUp." in str(
-            read(path).contradiction(file)
-        )
+        found = read(path).contradiction(file)
+    assert "has lost columns with values under shifts, which its record names: x_jesUp." in str(found)
     path = write(tmp_path / "c.root", [shifted(0, 3).rows(), shifted(3, 10, shifts=["jesUp"]).rows()], 5)
     said = "selected under the shifts jesUp, others selected under the shifts jesUp, big_jesUp"
     with pytest.raises(NanoMLError, match=said):
@@ -163,11 +156,9 @@ def test_a_damaged_record_is_explained(tmp_path: Path) -> None:
     rows = skim(0, 10).rows()
     # a long text is cut into pieces of one length
     assert (rows["piece"].tolist(), {*rows["pieces"].tolist()}, rows["text"].shape) == ([0, 1, 2], {3}, (3, 2000))
+    picked = {"begin": [1, 2], "end": [0, 1], "middle": [0, 2], "order": [0, 2, 1]}
     damaged = {
-        "begin": {name: values[1:] for name, values in rows.items()},
-        "end": {name: values[:-1] for name, values in rows.items()},
-        "middle": {name: values[[0, 2]] for name, values in rows.items()},
-        "order": {name: values[[0, 2, 1]] for name, values in rows.items()},
+        **{name: {key: values[places] for key, values in rows.items()} for name, places in picked.items()},
         "newer": {**rows, "schema": rows["schema"] + 1},
         "text": {**rows, "text": rows["text"] // 2},
         "branches": {name: values for name, values in rows.items() if name != "piece"},
@@ -181,7 +172,8 @@ def test_a_damaged_record_is_explained(tmp_path: Path) -> None:
 def test_a_part_is_no_input_of_a_skim(tmp_path: Path) -> None:
     path = write(tmp_path / "part.root", [skim(0, 3).rows()], 2)
     with RootFile(path) as file, pytest.raises(NanoMLError, match=r"part.root: lacks entries 3 to 9 of a.root"):
-        accounting_of_input(file)
+        provenance.accounting_of_input(file)
     path = write(tmp_path / "all.root", [skim(0, 3).rows(), skim(3, 10).rows()], 5)
     with RootFile(path) as file:
-        assert (accounting_of_input(file).entries, accounting_of_input(file).sum_of_weights) == (5, 25)
+        found = provenance.accounting_of_input(file)
+    assert (found.entries, found.sum_of_weights) == (5, 25)

@@ -29,18 +29,9 @@ from MLTools.NanoML.nanoaodtools.source import Source
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Selected, Selection, load_selection
 from MLTools.NanoML.trilepton import Trilepton
+from services import nanoaodtools
 from services.nanoaod import CERTIFIED, FILES
-from services.nanoaodtools import (
-    Event,
-    Making,
-    Plain,
-    Postprocess,
-    Tree,
-    loop,
-    needs_nanoaodtools,
-    postprocessor,
-    record,
-)
+from services.nanoaodtools import Making, Plain, Postprocess, Tree, loop, needs_nanoaodtools, record
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
 PASSES = 263  # of 1000 events
@@ -63,11 +54,7 @@ class Muons(Selection):
     """Reads a fixed name of its own, MET_pt, and makes columns of several types."""
 
     branches = ("Muon_pt", "MET_pt")
-    columns = {
-        "nHard": Column("u1", "muons above 20 GeV"),
-        "ht": Column("f4", "sum of pt [GeV]"),
-        "hasMuon": Column("?", "any muon"),
-    }
+    columns = {"nHard": Column("u1", "hard muons"), "ht": Column("f4", "sum of pt [GeV]"), "hasMuon": Column("?", "")}
 
     def select(self, events: Any, cutflow: Any) -> Any:
         events = cutflow.cut("missing momentum", events.MET.pt > 30, events)
@@ -172,9 +159,8 @@ def test_branches_of_a_plain_module_are_read_event_by_event(source: Path, capsys
     assert [entry for entry, _ in found] == expected
     assert [row["wide"] for _, row in found] == [50.0 + entry for entry in expected]
     told = capsys.readouterr().err
-    assert (
-        told.count("After: events are evaluated one by one, which is slow: other modules make what it reads (ht)") == 1
-    )
+    said = "After: events are evaluated one by one, which is slow: other modules make what it reads (ht)"
+    assert told.count(said) == 1
     assert f"After: all 1,000, reached After 80, ht {len(expected)}\n" in told
     loop([Plain(make), after], source, range(60, 62))
     assert "one by one" not in capsys.readouterr().err
@@ -262,7 +248,7 @@ def test_the_cut_flow_has_the_weights_with_their_signs(made_files: dict[str, Pat
     tree = Tree()
     source = Source(SimpleNamespace(GetName=lambda: str(path)), tree, None)
     evaluation = Evaluation(Trilepton(), source, (), tree, None, 33, print)
-    passed = [entry for entry in range(source.file.entries) if evaluation.analyze(Event(tree, entry))]
+    passed = [entry for entry in range(source.file.entries) if evaluation.analyze(nanoaodtools.Event(tree, entry))]
     steps, (kept,) = evaluation.finish().steps, evaluation.kept()[0].steps
     source.close()
     weights = FILES["made_v9_mc"].weights.astype(np.float32).astype(np.float64)
@@ -333,13 +319,8 @@ class Letters:
 
 def test_types_are_kept_or_widened() -> None:
     """By the letters of a newer and an older nanoAOD-tools."""
-    letters = dict(
-        zip(
-            ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"],
-            ["OO", "BB", "bb", "SI", "si", "II", "ii", "LL", "ll"],
-        )
-    )
-    for dtype, expected in {**letters, "f2": "FF", "f4": "FF", "f8": "DD"}.items():
+    types, letters = "? i1 u1 i2 u2 i4 u4 i8 u8 f2 f4 f8", "OO BB bb SI si II ii LL ll FF FF DD"
+    for dtype, expected in zip(types.split(), letters.split()):
         typed = type("Typed", (Selection,), {"columns": {"x": Column(dtype, "something [GeV]")}})()
         for known, letter in zip((Letters("bBsSiIFDlLO"), Letters("bBiIFDlLO")), expected):
             made = declare(typed, known)
@@ -422,9 +403,8 @@ def fast(path: Path, output: Path) -> Path:
     """The skim by NanoML's own engine."""
     skim = pytest.importorskip("data_processing.skim.skim")
     skimjob = pytest.importorskip("data_processing.skim.plan")
-    skim.skim_file(
-        skimjob.SkimJob(str(path), output, "MLTools.NanoML.trilepton:Trilepton", keep=["MET_*", "Electron_*", "Muon_*"])
-    )
+    keep = ["MET_*", "Electron_*", "Muon_*"]
+    skim.skim_file(skimjob.SkimJob(str(path), output, "MLTools.NanoML.trilepton:Trilepton", keep=keep))
     return output
 
 
@@ -484,11 +464,8 @@ LUMI = {"1": [[14001, 14001], [14003, 14004]]}
 @pytest.mark.parametrize(
     "options",
     [
-        {"cut": CUT},
-        {"jsonInput": LUMI},
-        {"maxEntries": 300},
-        {"firstEntry": 450, "maxEntries": 300},
-        {"firstEntry": 800, "maxEntries": 300},
+        *({"cut": CUT}, {"jsonInput": LUMI}, {"maxEntries": 300}),
+        *({"firstEntry": 450, "maxEntries": 300}, {"firstEntry": 800, "maxEntries": 300}),
         {"cut": CUT, "jsonInput": LUMI, "firstEntry": 150, "maxEntries": 700},
         {"branchsel": "drop *\nkeep run\nkeep *\ndrop Jet_*\n"},
         {"outputbranchsel": "drop Muon_*\ndrop nMuon\n"},
@@ -617,12 +594,9 @@ def test_earlier_branches_are_seen(source: Path, postprocess: Postprocess, capsy
             return events, {"total": total, "met": events.MET.pt, "eta": ak.max(events.Muon.eta, axis=1)}
 
     def make(event: Any) -> Optional[dict[str, Any]]:
-        return {
-            "Lepton_pt": [pt + 0.1 for pt in event.Muon_pt],
-            "scale": event.nHard + 0.1,
-            "flag": event.event % 2 == 0,
-            "MET_pt": event.MET_pt * 2,
-        }
+        muons = [pt + 0.1 for pt in event.Muon_pt]
+        changed = {"flag": event.event % 2 == 0, "MET_pt": event.MET_pt * 2}
+        return {"Lepton_pt": muons, "scale": event.nHard + 0.1, **changed}
 
     plain = Making(make, Lepton_pt=("F", "nLepton"), scale=("F", None), flag=("O", None), MET_pt=("F", None))
     seen = []
@@ -669,10 +643,8 @@ def test_the_record_is_that_of_this_pass(source: Path, tmp_path: Path, postproce
     drop = Making(lambda event: {} if event.event % 2 else None)
     again = postprocess(skim, trilepton.trilepton(), PostprocModule(Muons()), drop)
     steps = flow(again)
-    assert [cut for cut, _ in steps[:5]] == [
-        "all",
-        *(step.cut for step in in_one_go(Trilepton(), source).cutflow.steps[1:]),
-    ]
+    cuts = [step.cut for step in in_one_go(Trilepton(), source).cutflow.steps[1:]]
+    assert [cut for cut, _ in steps[:5]] == ["all", *cuts]
     assert steps[0][1] == PASSES
     assert steps[-1][0] == "kept by all modules"
     assert steps[-1][1] == (arrays(again, ["event"])["event"] % 2 == 1).sum() > 50
@@ -685,9 +657,8 @@ def test_the_record_is_that_of_this_pass(source: Path, tmp_path: Path, postproce
 
 
 def test_a_branch_of_another_type_is_not_overwritten(source: Path, tmp_path: Path, postprocess: Postprocess) -> None:
-    made = postprocess(
-        source, Making(lambda event: {"ht": -1, "nHard": 7}, ht=("I", None), nHard=("b", None)), postfix="_made"
-    )
+    making = Making(lambda event: {"ht": -1, "nHard": 7}, ht=("I", None), nHard=("b", None))
+    made = postprocess(source, making, postfix="_made")
     said = r"Muons: column ht is of type float32, but there is .*, ht of type Int_t\. G"
     with pytest.raises(NanoMLError, match=said):
         postprocess(made, PostprocModule(Muons()))
@@ -702,9 +673,7 @@ def test_types_of_root(source: Path, postprocess: Postprocess) -> None:
 
     class Typed(Selection):
         branches = ("MET_pt",)
-        columns = {
-            f"{'b1' if kind == '?' else kind}_{end}": Column(kind, "") for kind in kinds for end in ("min", "max")
-        }
+        columns = {f"{kind.replace('?', 'b1')}_{end}": Column(kind, "") for kind in kinds for end in ("min", "max")}
 
         def select(self, events: Any, cutflow: Any) -> Any:
             values = {"b1_min": False, "b1_max": True}
@@ -722,7 +691,7 @@ def test_types_of_root(source: Path, postprocess: Postprocess) -> None:
 
 
 def test_the_command(source: Path, tmp_path: Path) -> None:
-    postprocessor()
+    nanoaodtools.postprocessor()
     script = shutil.which("nano_postproc.py")
     if script is None:
         pytest.skip("nano_postproc.py is not in the PATH")

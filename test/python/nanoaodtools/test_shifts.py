@@ -291,9 +291,7 @@ def test_models_after_a_selection(source: Path, skim: Callable[..., Path], model
     names = [*SCORES, "linear_fold", *(f"{name}_{shift}" for shift in SHIFTS for name in SCORES)]
     assert list(found[0]) == [*COLUMNS, *names]
     scores = scores_of(skim(), model, names)
-    assert {name: [values[name] for values in found.values()] for name in names} == {
-        name: values.tolist() for name, values in scores.items()
-    }
+    assert all([it[name] for it in found.values()] == values.tolist() for name, values in scores.items())
     assert all(values["linear_a_jesUp"] == values["Jet1_pt_jesUp"] for values in found.values())
     assert (scores["linear_a_jesUp"] != scores["linear_a"]).any()
 
@@ -361,16 +359,12 @@ def test_data_have_no_shifts(made_files: dict[str, Path]) -> None:
         found = loop([PostprocModule(Scaled())], made_files[name])
         assert found
         columns[name] = set(found[0][1])
-    assert columns == {
-        "made_v9_data": {"total"},
-        "made_v9_mc": {"total", "selected", "selected_scaleUp", "total_scaleUp"},
-    }
+    of_simulation = {"total", "selected", "selected_scaleUp", "total_scaleUp"}
+    assert columns == {"made_v9_data": {"total"}, "made_v9_mc": of_simulation}
 
 
 def test_one_selection_in_a_pass_has_shifts(source: Path) -> None:
-    message = (
-        r"test_shifts.py:\d+: Scaled: has shifts, and a selection before it has shifts as well.*make one selection of"
-    )
+    message = r"test_shifts.py:\d+: Scaled: has shifts, and a selection before it has shifts as well.*make one selec"
     for between in ([], [Early()]):
         with pytest.raises(NanoMLError, match=message):
             one_by_one(source, [SELECTION, *between, Scaled()])
@@ -386,9 +380,7 @@ def test_a_skim_with_shifts_is_not_cut_again(skim: Callable[..., Path], model: P
     # the file has no values of its own under the shift that changes nothing
     assert len(names) == 4 + 3 * (len(SHIFTS) - 1)
     scores = scores_of(path, model, names)
-    assert {name: [values[name] for _, values in found] for name in names} == {
-        name: values.tolist() for name, values in scores.items()
-    }
+    assert all([it[name] for _, it in found] == values.tolist() for name, values in scores.items())
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -475,13 +467,9 @@ def test_scores_of_a_skim_with_shifts(skim: Callable[..., Path], postprocess: Po
 
 
 def test_a_column_of_the_file_is_overwritten(source: Path, postprocess: Postprocess) -> None:
-    wrong = postprocess(
-        source, Making(lambda event: {"missing_jesUp": -1}, missing_jesUp=("D", None)), postfix="_wrong"
-    )
-    assert same(
-        read(postprocess(wrong, PostprocModule(SELECTION))),
-        read(postprocess(source, PostprocModule(SELECTION), postfix="_right")),
-    )
+    making = Making(lambda event: {"missing_jesUp": -1}, missing_jesUp=("D", None))
+    again = postprocess(postprocess(source, making, postfix="_wrong"), PostprocModule(SELECTION))
+    assert same(read(again), read(postprocess(source, PostprocModule(SELECTION), postfix="_right")))
 
 
 class HardMuons(Selection):
@@ -489,13 +477,8 @@ class HardMuons(Selection):
 
     branches = ("Muon_pt", "Muon_eta", "Muon_charge")
     columns = {"nMany": Column("i4", "number of muons")}
-    collections = {
-        "Hard": {
-            "pt": Column("f4", "transverse momentum [GeV]"),
-            "charge": Column("i4", "charge"),
-            "isCentral": Column("?", "in the barrel"),
-        }
-    }
+    hard = {"pt": Column("f4", "transverse momentum [GeV]"), "charge": Column("i4", "charge")}
+    collections = {"Hard": {**hard, "isCentral": Column("?", "in the barrel")}}
     shifts = {"scale": UP_DOWN}
 
     def shift(self, events: Events, name: str, direction: str) -> Events:
@@ -535,9 +518,7 @@ def test_an_event_loop_has_the_lists_of_a_skim(of_wz: Path, expected_lists: dict
         assert [row[name] for row in rows] == values, name
 
 
-def test_nanoaod_tools_writes_the_lists(
-    of_wz: Path, expected_lists: dict[str, list[Any]], postprocess: Postprocess
-) -> None:
+def test_nanoaod_tools_writes_lists(of_wz: Path, expected_lists: dict[str, Any], postprocess: Postprocess) -> None:
     output = postprocess(of_wz, PostprocModule(HardMuons()))
     with uproot.open(output) as file:
         arrays = file["Events"].arrays([*expected_lists, "nHard", "nHard_scaleUp"])

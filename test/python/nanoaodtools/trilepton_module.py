@@ -47,16 +47,9 @@ class TrileptonModule(Module):
         pass
 
     def analyze(self, event: Any) -> bool:
-        electrons = [
-            electron
-            for electron in Collection(event, "Electron")
-            if electron.pt > 10 and abs(electron.eta) < 2.5 and electron.cutBased >= 2
-        ]
-        muons = [
-            muon
-            for muon in Collection(event, "Muon")
-            if muon.pt > 20 and abs(muon.eta) < 2.4 and muon.ip3d < 0.01 and muon.highPtId >= 1
-        ]
+        electrons = [e for e in Collection(event, "Electron") if e.pt > 10 and abs(e.eta) < 2.5 and e.cutBased >= 2]
+        muons = [mu for mu in Collection(event, "Muon") if mu.pt > 20 and abs(mu.eta) < 2.4]
+        muons = [mu for mu in muons if mu.ip3d < 0.01 and mu.highPtId >= 1]
         if len(electrons) + len(muons) < 3:
             return False
 

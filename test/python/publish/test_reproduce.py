@@ -97,10 +97,8 @@ def test_an_expression_has_the_values_of_the_cut(text: str) -> None:
 
 
 def test_an_output_may_have_the_name_of_its_network() -> None:
-    assert as_python("net_signal > 0.5 && netto > 1", ["signal"], "net_") == (
-        "((signal > 0.5) & (netto > 1.0))",
-        ["netto"],
-    )
+    found = as_python("net_signal > 0.5 && netto > 1", ["signal"], "net_")
+    assert found == ("((signal > 0.5) & (netto > 1.0))", ["netto"])
 
 
 @pytest.mark.parametrize("text", ["Muon_pt[0] > 20", "Sum$(Muon_pt) > 20", "n % 2 == 0", "TMath::Abs(n) > 1"])

@@ -11,21 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from MLTools.NanoML.report.page import (
-    Answer,
-    Site,
-    digits,
-    figure,
-    page,
-    percentage,
-    state_of,
-    stem_of,
-    table,
-    typeset,
-    verdict_list,
-    with_error,
-    without_tex,
-)
+from MLTools.NanoML.report import page as module
+from MLTools.NanoML.report.page import Answer, Site, figure, page, percentage, state_of, stem_of, table, verdict_list
 from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Caption, Document
 
 
@@ -55,10 +42,7 @@ class _Tags(HTMLParser):
         self.targets |= {unquote(value[1:]) for name, value in attrs if name == "href" and value and value[0] == "#"}
 
 
-@given(
-    st.text(min_size=1)
-    | st.sampled_from(['a" onerror="alert(1)"><img src=x', "a/b", "../a", "</style><script>", "%2f"])
-)
+@given(st.text(min_size=1) | st.sampled_from(['a" onerror="a"><img src=x', "a/b", "../a", "</style><script>", "%2f"]))
 def test_a_name_is_a_name_wherever_it_is_on_a_page(name: str) -> None:
     def tags(it: str) -> _Tags:
         blocks = [Block(it, it, table([it, it], [[it, it]]), [(stem_of(it), Caption(it, it, it))])]
@@ -94,7 +78,7 @@ def test_places_of_names_differ() -> None:
     ],
 )  # fmt: skip
 def test_numbers_and_code_are_set_as_such_outside_of_tags(html: str, shown: str) -> None:
-    assert typeset(html) == shown
+    assert module.typeset(html) == shown
 
 
 def test_answers_stand_by_severity_with_one_sentence_each() -> None:
@@ -137,7 +121,9 @@ def test_what_is_triggered_is_said_at_its_figure(tmp_path: Path) -> None:
 
 
 def test_numbers_have_no_powers_of_ten_that_a_comma_can_tell() -> None:
-    found = [digits(*given) for given in ((0.01234, 2), (123.4, 2), (99.6, 2), (12345.6, 4), (2.0, 3), (-2.1e6, 3))]
+    found = [
+        module.digits(*given) for given in ((0.01234, 2), (123.4, 2), (99.6, 2), (12345.6, 4), (2.0, 3), (-2.1e6, 3))
+    ]
     assert found == ["0.012", "123", "100", "12,346", "2", "-2,100,000"]
     assert (percentage(0.0331, 0.0104), percentage(0.301)) == ("3.3 ± 1.0 %", "30.1 %")
 
@@ -155,7 +141,7 @@ def test_a_value_ends_where_its_largest_error_ends() -> None:
         (374.26, 22.4, 8.6): "374 ± 22 ± 9",
         (157.5, 3.97, 5.24): "157.5 ± 4.0 ± 5.2",
     }.items():
-        assert with_error(*number) == text
+        assert module.with_error(*number) == text
 
 
 def _luminance(color: str) -> float:
@@ -185,8 +171,12 @@ def test_wide_tables_break_lists_or_show_that_they_go_on() -> None:
 
 
 def test_formulae_of_labels_as_plain_text() -> None:
-    labels = (
-        *(r"$Z\gamma$ & $t\bar{t}$", r"$W^{\pm}\to\ell\,\nu$", r"$\mathrm{t\overline{t}}Z$", "5 $ or a_b", "$W'(600)$"),
-    )
+    labels = [
+        r"$Z\gamma$ & $t\bar{t}$",
+        r"$W^{\pm}\to\ell\,\nu$",
+        r"$\mathrm{t\overline{t}}Z$",
+        "5 $ or a_b",
+        "$W'(600)$",
+    ]
     plain = ["Z\u03b3 & tt\u0304", "W±→\u2113\u03bd", "tt\u0304Z", "5 $ or a_b", "W'(600)"]
-    assert [without_tex(it) for it in labels] == plain
+    assert [module.without_tex(it) for it in labels] == plain

@@ -221,10 +221,9 @@ def test_errors_and_what_means_are_made_of_are_added_and_can_be_written(tmp_path
 
 def test_profiles_are_added(tmp_path: Path) -> None:
     ones = np.array([0.0, 1, 1, 1, 0])
-    profiles = [
-        to_TProfile("p", "t", k * ones, 3.0, 3, 3, 1, 1, 1, 1, k * ones, 2 * ones, ones, axis()) for k in (1, 3)
-    ]
-    one, two = written(tmp_path / "a.root", one=profiles[0], two=profiles[1])
+    sums = (3.0, 3, 3, 1, 1, 1, 1)
+    p, q = (to_TProfile("p", "t", k * ones, *sums, k * ones, 2 * ones, ones, axis()) for k in (1, 3))
+    one, two = written(tmp_path / "a.root", one=p, two=q)
     assert add_histogram(one, two) is None
     assert [each.tolist() for each in bins_of(one)] == [(k * ones).tolist() for k in (4, 4, 4, 2)]
 

@@ -127,9 +127,8 @@ def test_it_is_what_awkward_picks(picked: Any, content: list[int], dtype: str) -
     rows, numbers = np.array(sorted(chosen), np.int64), np.array(content).astype(dtype)
     picker = Picker(rows)
     for kind in FLAT:
-        check(
-            flat(kind, np.resize(numbers, len(counts)) if len(numbers) else np.zeros(len(counts), dtype)), rows, picker
-        )
+        values = np.resize(numbers, len(counts)) if len(numbers) else np.zeros(len(counts), dtype)
+        check(flat(kind, values), rows, picker)
     for kind in JAGGED:
         check(jagged(kind, counts, numbers), rows, picker)
 

@@ -168,10 +168,8 @@ def test_rntuples_read_as_trees(request: pytest.FixtureRequest, files: str, ntup
 
 def test_a_missing_branch_is_named_with_the_file_and_a_guess(sample: Path) -> None:
     path = sample / "WZTo3LNu" / "WZTo3LNu_0.root"
-    with (
-        RootFile(path) as file,
-        pytest.raises(NanoMLError, match=r'WZTo3LNu_0.root: has no branch Muon_ptt. Did you mean "Muon_pt"'),
-    ):
+    refused = pytest.raises(NanoMLError, match=r'WZTo3LNu_0.root: has no branch Muon_ptt. Did you mean "Muon_pt"')
+    with RootFile(path) as file, refused:
         file.read(["Muon_ptt"])
 
 

@@ -233,10 +233,8 @@ def test_baskets_are_as_uproot_makes_them(branches: dict[str, Branch], baskets: 
 
 
 def test_columns_that_do_not_fit_are_named() -> None:
-    branches = {
-        "x": Branch("x", "float32", "flat", "", None, ""),
-        "y": Branch("y", "float32", "fixed", "", None, "", 2),
-    }
+    y = Branch("y", "float32", "fixed", "", None, "", 2)
+    branches = {"x": Branch("x", "float32", "flat", "", None, ""), "y": y}
     file = uproot.recreate(io.BytesIO())
     tree = NanoTree(file, "Events", branches)
     with pytest.raises(ValueError, match="y has 3 entries, where others have 2"):

@@ -108,10 +108,7 @@ def test_errors_come_in_the_order_of_the_file_each_once() -> None:
         ("a: 1\nb: 2\na: 3\n", "a.yaml:1: a: duplicate key, again on line 3. Remove one."),
         ("a: !!python/object:os.system x\n", "python/object:os.system is a tag that is not allowed here"),
         ("a: !!set {b}\n", "a.yaml:1: a: tag:yaml.org,2002:set is a tag that is not allowed here. Remove it."),
-        (
-            "a: !Jet_pt\n",
-            "a.yaml:1: a: !Jet_pt is a tag that is not allowed here. Remove it, or put the text in quotes.",
-        ),
+        ("a: !Jet_pt\n", "a.yaml:1: a: !Jet_pt is a tag that is not allowed here. Remove it, or put the text in quot"),
         ("a: !!int b\n", "is a tag that is not allowed here"),
         ("a:\n  ? [b]\n  : c\n", "a.yaml:2: a.?: a list or mapping cannot be a key."),
         ("a:\n  <<: 3\n", 'a.yaml:2: a.<<: takes the alias of a mapping, as in "<<: *name".'),
@@ -237,9 +234,8 @@ def test_defaults() -> None:
 
 
 def test_values_become_what_the_hints_say() -> None:
-    built = bicycle(
-        "wheels: {front: {size: 66}}\ngears: 7\nnew: true\nload: 5\nclass: race\nspare: {size: 1, spokes: 3.0}"
-    )
+    wheels = "wheels: {front: {size: 66}}\nspare: {size: 1, spokes: 3.0}\n"
+    built = bicycle(f"{wheels}gears: 7\nnew: true\nload: 5\nclass: race")
     assert built == Bicycle({"front": Wheel(66.0)}, Wheel(1.0, 3), "race", True, [7], None, 5.0)
     assert isinstance(built.wheels["front"].size, float)
     assert built.spare is not None
@@ -313,9 +309,8 @@ def test_all_mistakes_are_told_at_once() -> None:
         "b.yaml:2: load: duplicate key, again on line 4. Remove one.",
         "b.yaml:3: new: expected true or false, got 1.",
     ]
-    assert (
-        len(message_of_setting('order: "a\\u200b"').splitlines()) == 1
-    )  # an unreadable value is not complained about twice
+    # an unreadable value is not complained about twice
+    assert len(message_of_setting('order: "a\\u200b"').splitlines()) == 1
 
 
 def test_free_keys_are_not_unknown() -> None:

@@ -11,18 +11,8 @@ import pytest
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.flat import Flat
-from MLTools.NanoML.selection import (
-    UP_DOWN,
-    Column,
-    Cutflow,
-    DatasetInfo,
-    Events,
-    Factor,
-    Selected,
-    Selection,
-    Weight,
-    shifts,
-)
+from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, DatasetInfo, Events, Factor, Selected, Selection, Weight
+from MLTools.NanoML.selection import shifts as module_of_shifts
 from MLTools.NanoML.selection.selection import BoundSelection
 from MLTools.NanoML.selection.shifts import Checkpoint
 from MLTools.NanoML.selection.tryout import on_events
@@ -163,7 +153,7 @@ class OwnObject(Resumes):
 @pytest.fixture(autouse=True)
 def few_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few events are enough to go on."""
-    monkeypatch.setattr(shifts, "LEAST_EVENTS", 0)
+    monkeypatch.setattr(module_of_shifts, "LEAST_EVENTS", 0)
 
 
 def chunks(kind: type[Resumes], number: int = 3) -> list[list[int]]:
@@ -188,14 +178,14 @@ def test_a_way_is_proven_once_for_a_file(kind: type[Resumes], is_free: bool) -> 
 
 
 def test_few_events_prove_nothing_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shifts, "LEAST_EVENTS", 5 + 1)
+    monkeypatch.setattr(module_of_shifts, "LEAST_EVENTS", 5 + 1)
     first, *others = chunks(NumberFromBefore)
     assert first == others[0] == others[1]
 
 
 @pytest.mark.parametrize("most", [1, 12])
 def test_shifts_are_selected_a_few_at_once(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shifts, "MOST_EVENTS", most)
+    monkeypatch.setattr(module_of_shifts, "MOST_EVENTS", most)
     selection = Resumes()
     compare(on_events(selection, EVENTS), repeated(Resumes(), monkeypatch))
     assert selection.seen == ([6, 0, 0, 0, 0, 0] if most == 1 else [6, 0, 0])  # one by one, with a proof for each place
@@ -219,7 +209,7 @@ class NumberBeforeJets(JetsFirst):
 
 
 def test_what_follows_a_cut_on_jets_is_selected_once_for_all_shifts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shifts, "MANY_EVENTS", 5)
+    monkeypatch.setattr(module_of_shifts, "MANY_EVENTS", 5)
     selection = JetsFirst()
     compare(on_events(selection, EVENTS), repeated(JetsFirst(), monkeypatch))
     assert selection.seen == [2, 4, 0, 0]  # muons: nominally, of the shifts of jets together, and in replays
@@ -263,8 +253,8 @@ def test_columns_that_no_shift_changes_are_the_nominal_ones(by_event: bool, monk
     assert {name for name in found.columns if name.endswith(("Up", "Down"))} >= {"MET_metUp", "MET_metDown"}
     assert "sum_metUp" not in found.columns
     with monkeypatch.context() as patch:
-        patch.setattr(shifts._Place, "beside", lambda *_, **__: None)
-        patch.setattr(shifts._Place, "jointly", lambda *_: None)
+        patch.setattr(module_of_shifts._Place, "beside", lambda *_, **__: None)
+        patch.setattr(module_of_shifts._Place, "jointly", lambda *_: None)
         compare(found, on_events(ColumnsLast(by_event), EVENTS))
 
 
@@ -322,9 +312,8 @@ def repeated(selection: Selection, monkeypatch: pytest.MonkeyPatch, arrays: Any 
 def compare(one: Selected, other: Selected) -> None:
     """All of two results."""
     assert one.rows.tolist() == other.rows.tolist()
-    assert {name: values.tolist() for name, values in one.columns.items()} == {
-        name: values.tolist() for name, values in other.columns.items()
-    }
+    columns, expected = ({name: it.tolist() for name, it in each.columns.items()} for each in (one, other))
+    assert columns == expected
     assert one.shift_sums() == other.shift_sums()
     chosen = np.arange(5) % 2 == 0
     assert one.shift_sums(chosen) == other.shift_sums(chosen)

@@ -61,18 +61,9 @@ def test_objects_in_any_form(what: Callable[[Events], Any]) -> None:
         (lambda events: {"pt": events.Jet.pt, "et": events.Jet.eta}, "collection Good has no field eta.*et"),
         (lambda events: events.Jet[1:], "collection Good has 2 events, but 3 are left"),
         (lambda events: {"pt": events.Jet.pt, "eta": events.event}, "column Good_eta is not a list of numbers"),
-        (
-            lambda events: {"pt": events.Jet.pt, "eta": events.Jet.eta[:, 1:]},
-            "collection Good: eta has other numbers of objects",
-        ),
-        (
-            lambda events: {"pt": events.Jet.pt, "eta": ak.mask(events.Jet.eta, events.Jet.pt > 25)},
-            "column Good_eta has missing values",
-        ),
-        (
-            lambda events: {"pt": events.Jet.pt / 0, "eta": events.Jet.eta},
-            "column Good_pt is NaN or infinite in 4 of 4 objects",
-        ),
+        (lambda e: {"pt": e.Jet.pt, "eta": e.Jet.eta[:, 1:]}, "collection Good: eta has other numbers of objects"),
+        (lambda e: {"pt": e.Jet.pt, "eta": ak.mask(e.Jet.eta, e.Jet.pt > 25)}, "column Good_eta has missing values"),
+        (lambda e: {"pt": e.Jet.pt / 0, "eta": e.Jet.eta}, "column Good_pt is NaN or infinite in 4 of 4 objects"),
         (lambda events: events.Jet[:, :, np.newaxis], "column Good_pt is not a list of numbers"),
     ],
 )
@@ -104,11 +95,8 @@ def test_a_name_stands_for_one_thing(declared: dict[str, Any], message: str) -> 
         selection.made  # noqa: B018
 
 
-EVENTS_OF_DATASET = {
-    "MET_pt": [5.0, 20.0, 30.0, 40.0],
-    "HLT_Mu50": [True, False, True, False],
-    "HLT_IsoMu24": [False, False, True, True],
-}
+HLT = {"HLT_Mu50": [True, False, True, False], "HLT_IsoMu24": [False, False, True, True]}
+EVENTS_OF_DATASET = {"MET_pt": [5.0, 20.0, 30.0, 40.0], **HLT}
 
 
 class Met(Selection):
@@ -183,9 +171,8 @@ class Weighted(Met):
 
 @pytest.mark.parametrize("triggers", [[], ["HLT_Mu50"]])
 def test_a_weight_before_all_cuts_is_of_all_events(triggers: list[str]) -> None:
-    found = on_events(
-        Weighted().of_dataset(DatasetInfo("WZ", triggers=triggers)), {**EVENTS_OF_DATASET, "PV_x": [1.0, 2.0, 4.0, 8.0]}
-    )
+    selection = Weighted().of_dataset(DatasetInfo("WZ", triggers=triggers))
+    found = on_events(selection, {**EVENTS_OF_DATASET, "PV_x": [1.0, 2.0, 4.0, 8.0]})
     theory, id_ = found.cutflow.weight_sums()
     assert (theory.cut, theory.without, theory.sums["nominal"], theory.sums["up"]) == ("all", {0: 4}, {0: 15}, {0: 30})
     assert id_.cut == "MET"
@@ -206,9 +193,7 @@ def test_a_mistake_in_events_without_a_trigger_is_explained() -> None:
             cutflow.weigh("id", np.ones(len(events)))
             return events, columns
 
+    selection = Wrong().of_dataset(DatasetInfo("WZ", triggers=["HLT_Mu50"]))
     said = r"test_columns.py:\d+: Wrong: weight .theory. .* is NaN or infinite for 1 of 2"
     with pytest.raises(NanoMLError, match=said):
-        on_events(
-            Wrong().of_dataset(DatasetInfo("WZ", triggers=["HLT_Mu50"])),
-            {**EVENTS_OF_DATASET, "PV_x": [3.0, 1.0, 4.0, 8.0]},
-        )
+        on_events(selection, {**EVENTS_OF_DATASET, "PV_x": [3.0, 1.0, 4.0, 8.0]})

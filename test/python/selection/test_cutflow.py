@@ -92,11 +92,8 @@ def test_efficiencies_are_counted_only_where_they_are_measured() -> None:
         cutflow.count_efficiency("tight", jets[:1], passed[:1])
 
 
-DECLARED = {
-    "pileup": Weight(),
-    "btag": Weight(("hf_up", "hf_down"), keeps_yield=True, bins="number of jets"),
-    "plain": Weight(()),
-}
+BTAG = Weight(("hf_up", "hf_down"), keeps_yield=True, bins="number of jets")
+DECLARED = {"pileup": Weight(), "btag": BTAG, "plain": Weight(())}
 
 
 def factor(values: Any, **variations: Any) -> Factor:
@@ -188,10 +185,7 @@ def test_products() -> None:
         (lambda cutflow: cutflow.weigh("plain", np.ones(2), np.ones(2)), "gets bins if, and only if"),
         (lambda cutflow: [cutflow.weigh("plain", np.ones(2)) for _ in range(2)], "is given twice"),
         (lambda cutflow: cutflow.weigh("btag", factor([1, 1], hf_up=[1, 1], hf_down=[1, 1]), np.ones(1)), "1 bins for 2"),
-        (
-            lambda cutflow: cutflow.weigh("btag", factor([1, 1], hf_up=[1, 1], hf_down=[1, 1]), [5, 2**40]),
-            "its bins go from 5 to 1099511627776",
-        ),
+        (lambda cutflow: cutflow.weigh("btag", factor([1, 1], hf_up=[1, 1], hf_down=[1, 1]), [5, 2**40]), "its bins go from 5 to 109"),
     ],
 )  # fmt: skip
 def test_a_mistake_with_a_weight_is_explained(call: Callable[[Cutflow], Any], message: str) -> None:
@@ -207,9 +201,8 @@ class Weighted(Selection):
     weights = {"pileup": Weight()}
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        cutflow.weigh(
-            "pileup", lambda: factor(events.Pileup.nTrueInt, up=events.Pileup.nTrueInt, down=events.Pileup.nTrueInt)
-        )
+        number = events.Pileup.nTrueInt
+        cutflow.weigh("pileup", lambda: factor(number, up=number, down=number))
         events = cutflow.cut("MET", np.asarray(events.MET.pt) > 10, events)
         return events, {}
 

@@ -99,10 +99,8 @@ def test_only_what_changed_runs_again(inputs: Path, workers: int, capsys: pytest
     assert [dict(each.reasons) for each in plan(stages, inputs)] == [{}, {}]
     (inputs / "in2").write_text("changed!!")
     assert plan(stages, inputs)[0].reasons == {"2": f"{inputs / 'in2'} was changed"}
-    third = [
-        *stages,
-        stage(inputs, "c", "b", range(4), workers),
-    ]  # with the first cause, and paths relative to the YAML file
+    third = [*stages, stage(inputs, "c", "b", range(4), workers)]
+    # with the first cause, and paths relative to the YAML file
     again = plan(third, inputs, base=inputs)
     assert [it.lines()[1] for it in again[:2]] == ["  2: in2 was changed", "  2: a2 will be rebuilt: in2 was changed"]
     assert again[2].reasons["2"] == "not done yet"
@@ -276,9 +274,8 @@ def test_a_source_is_never_overwritten(inputs: Path) -> None:
 
 def test_a_run_with_nothing_to_do_reads_no_record(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = inputs / "page"
-    stages = [
-        replace(stage(inputs, "out", "in", range(4)), summary=lambda done: [str(write(page, done))], written=[page])
-    ]
+    made = stage(inputs, "out", "in", range(4))
+    stages = [replace(made, summary=lambda done: [str(write(page, done))], written=[page])]
 
     def write(path: Path, done: Mapping[str, Any]) -> int:
         return path.write_text(str(sum(each["size"] for each in done.values())))

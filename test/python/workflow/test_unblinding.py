@@ -130,12 +130,7 @@ def test_regions_are_blind_in_each_era_with_data(analysis: Path) -> None:
         ("mine.py", '"high"', '"higher"', "selection"),
         ("helper.py", "20", "30", "selection"),
         ("a.yaml", 'Mine"}', 'Mine", cut: MET > 1}', "selection"),
-        (
-            "a.yaml",
-            "regions: {SR",
-            "  JetHT: {files: w.root, data: true}\nregions: {SR",
-            "selection and the data (w.root)",
-        ),
+        ("a.yaml", "regions", "  JetHT: {files: w.root, data: true}\nregions", "selection and the data (w.root)"),
         ("a.yaml", "data: true", "data: true, triggers: HLT_Mu50", "selection"),
         ("z.root", "events", "others", "data (z.root)"),
         ("a.yaml", "[z.root, e.root]", "z.root", "data (e.root)"),
@@ -175,13 +170,12 @@ def test_what_is_the_same_stays_unblinded(analysis: Path, tmp_path: Path, monkey
     (moved.parent / "e.root.again").rename(moved.parent / "z.root")
     ours = dependencies.files_behind("MLTools.NanoML.selection")["MLTools.NanoML.selection"]
     syntax = dependencies._Syntaxes.of
-    monkeypatch.setattr(
-        dependencies._Syntaxes,
-        "of",
-        lambda self, path: (
-            syntax(self, path)._replace(hash="new") if ours.parents[1] in path.parents else syntax(self, path)
-        ),
-    )  # another version of NanoML
+
+    def another_version(self: Any, path: Path) -> Any:
+        found = syntax(self, path)
+        return found._replace(hash="new") if ours.parents[1] in path.parents else found
+
+    monkeypatch.setattr(dependencies._Syntaxes, "of", another_version)
     assert blind_in(moved) == {}
     moved.write_text(TEXT.replace("CR:", "VR: MET > 100, CR:"))
     assert blind_in(moved) == {("VR", None): 0}  # the same events, by another name
@@ -217,9 +211,7 @@ def edited(path: Path, change: Callable[[Any], Any]) -> None:
         (lambda path: edited(path, lambda it: it.update(schema=2)), "older"),
     ],
 )  # fmt: skip
-def test_a_damaged_log_permits_nothing(
-    analysis: Path, said: dict[str, str], damage: Callable[[Path], object], what: str
-) -> None:
+def test_a_damaged_log_permits_nothing(analysis: Path, said: dict[str, str], damage: Any, what: str) -> None:
     config = load(analysis)
     unblind(config, as_it_is(config, [SR]).values(), "it is final", "")
     assert blind_in(analysis) == {CR: 0}
@@ -227,9 +219,11 @@ def test_a_damaged_log_permits_nothing(
     found = blinded(load(analysis))
     assert (found.shares, found.log) == ({SR: 0, CR: 0}, ())
     (text,) = said.values()
-    assert text.startswith(
-        f"{log(analysis)}: {'was written by an older NanoML, which did not note the data' if what == 'older' else 'is damaged, was edited'}"
-    )
+    about = {
+        "older": "was written by an older NanoML, which did not note the data",
+        "damaged": "is damaged, was edited",
+    }
+    assert text.startswith(f"{log(analysis)}: {about[what]}")
     analysis.write_text(TEXT + "blind: none")
     if what == "older":  # it is kept beside the new one
         unblind_all(config)

@@ -20,15 +20,14 @@ pytestmark = [pytest.mark.service, pytest.mark.exhaustive("all stages in jobs, b
 pytest.importorskip("torch")
 pytest.importorskip("XRootD")
 
+Runs = dict[str, Analysis]
 TASKS = {"skim": 6, "convert": 2, "train": 1, "evaluate": 1, "export": 1, "normalise": 2, "score": 6}
 # what these files say of when, where and by which command they were made
 PLACES = ("digest", "created", "git", "command", "onnx_sha256", "environment", "arguments")
 
 
 @pytest.fixture(scope="module")
-def runs(
-    condor_pool: CondorPool, xrootd: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Analysis]]:
+def runs(condor_pool: CondorPool, xrootd: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """Both at the same time."""
     content = yaml.safe_load((EXAMPLE / "trilepton.yaml").read_text())
     train = {**content["train"], "epochs": 2, "folds": 3}
@@ -49,7 +48,7 @@ def runs(
         made["condor"].nanoml("kill", "analysis.yaml")
 
 
-def test_files_and_accounting_are_the_same(runs: dict[str, Analysis]) -> None:
+def test_files_and_accounting_are_the_same(runs: Runs) -> None:
     here, there = runs["local"].workdir, runs["condor"].workdir
     assert files_of(here) == files_of(there)
     different = [name for name in files_of(here) if (here / name).read_bytes() != (there / name).read_bytes()]
@@ -66,7 +65,7 @@ def test_files_and_accounting_are_the_same(runs: dict[str, Analysis]) -> None:
         assert content_of(here, name) == content_of(there, name)
 
 
-def test_records_are_the_same(runs: dict[str, Analysis]) -> None:
+def test_records_are_the_same(runs: Runs) -> None:
     here, there = runs["local"].workdir / ".nanoml", runs["condor"].workdir / ".nanoml"
     for stage, number in TASKS.items():
         paths = sorted(path.relative_to(here) for path in (here / stage).rglob("*.json"))
@@ -82,14 +81,14 @@ def test_records_are_the_same(runs: dict[str, Analysis]) -> None:
     assert [stage["to_do"] for stage in plan] == [{}] * len(TASKS)
 
 
-def test_the_models_are_the_same(runs: dict[str, Analysis]) -> None:
+def test_the_models_are_the_same(runs: Runs) -> None:
     onnx = pytest.importorskip("onnx")
     here, there = (onnx.load(it.workdir / "model.onnx") for it in runs.values())
     assert here.graph.SerializeToString() == there.graph.SerializeToString()
     assert here.opset_import == there.opset_import
 
 
-def test_workers_of_a_search_and_its_conclusion(runs: dict[str, Analysis], slurm: Slurm, tmp_path: Path) -> None:
+def test_workers_of_a_search_and_its_conclusion(runs: Runs, slurm: Slurm, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     before = runs["local"]
     analysis = Analysis(tmp_path, {**before.environment, **slurm.environment}, "slurm")

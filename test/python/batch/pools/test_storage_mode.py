@@ -151,12 +151,8 @@ def cmssw(directory: Path) -> tuple[Path, dict[str, str]]:
         f'export PATH="{Path(sys.executable).parent}:$PATH" PYTHONPATH="$PWD/python:{":".join(packages)}"\nEND\n'
     )
     (release / "bin" / "scramv1").chmod(0o755)
-    environment = {
-        "CMSSW_BASE": str(area),
-        "CMSSW_VERSION": "CMSSW_13_3_3",
-        "SCRAM_ARCH": "el9_amd64_gcc12",
-        "PYTHONPATH": str(area / "python"),
-    }
+    environment = {"CMSSW_BASE": str(area), "PYTHONPATH": str(area / "python")}
+    environment |= {"CMSSW_VERSION": "CMSSW_13_3_3", "SCRAM_ARCH": "el9_amd64_gcc12"}
     return release / "cmsset_default.sh", environment
 
 

@@ -68,9 +68,8 @@ def test_directories_of_two_dates_and_what_is_damaged(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert "bad.json: is not a file of correctionlib" in done.stderr
     found = [(each["file"], each["what"]) for each in json.loads(done.stdout)]
-    assert found == [
-        ("bad.json", "damaged"), ("both.json", "values"), ("only_2030-01-01.json", "gone"), ("only_2030-02-02.json", "new"),
-    ]  # fmt: skip
+    only = [("only_2030-01-01.json", "gone"), ("only_2030-02-02.json", "new")]
+    assert found == [("bad.json", "damaged"), ("both.json", "values"), *only]
 
 
 def test_figures_of_changes(tmp_path: Path) -> None:

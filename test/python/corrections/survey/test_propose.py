@@ -180,8 +180,7 @@ def write_leptons(folder: Path, names: Sequence[str], paths: Sequence[str]) -> N
     ("isolations", "chosen"),
     [
         ("LooseMini LoosePF MediumMini TightMini TightPF", "TightPF"),
-        ("LoosePF MediumPF TightPF", "MediumPF"),
-        ("LooseRel TightRel", "TightRel"),
+        *(("LoosePF MediumPF TightPF", "MediumPF"), ("LooseRel TightRel", "TightRel")),
     ],
 )
 def test_working_points_agree(tmp_path: Path, isolations: str, chosen: str) -> None:

@@ -173,12 +173,10 @@ def compare(path: Path) -> None:
              each.source_field_id)
             for each in model.field_records
         ]  # fmt: skip
-        assert [tuple(column) for column in found.columns] == [
-            (each.type, each.field_id, each.repr_idx, each.first_element_index) for each in model.column_records
-        ]
-        assert [cluster[:2] for cluster in found.clusters] == [
-            (each.num_first_entry, each.num_entries) for each in model.cluster_summaries
-        ]
+        columns = [(it.type, it.field_id, it.repr_idx, it.first_element_index) for it in model.column_records]
+        assert [tuple(column) for column in found.columns] == columns
+        clusters = [(it.num_first_entry, it.num_entries) for it in model.cluster_summaries]
+        assert [cluster[:2] for cluster in found.clusters] == clusters
         for cluster, columns in zip(found.clusters, model.page_link_list):
             assert len(cluster.places) == len(columns) > 5
             for number, column in enumerate(columns):

@@ -145,9 +145,7 @@ def test_trees_and_rntuples(name: str, storage: Storage, made_files: dict[str, P
             assert same(there.other_tree(tree) or {}, here.other_tree(tree) or {})
 
 
-def test_each_basket_moves_once_by_many_requests(
-    cluster: Cluster, wanted: Arrays, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_baskets_move_once_by_many_requests(cluster: Cluster, wanted: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
     under_way = [0]
     numbers = [name for name in NAMES if name != "jet"]  # an old uproot does not write where lists end
@@ -388,12 +386,11 @@ def large(storage: Storage) -> tuple[str, bytes]:
     return f"{storage.url}/large", content
 
 
+PIECES = st.tuples(st.integers(0, 5_999_999), st.sampled_from([0, 1, 100, 5000, 2_097_136, 5_000_000]))
+
+
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 5_999_999), st.sampled_from([0, 1, 100, 5000, 2_097_136, 5_000_000])), max_size=20
-    )
-)
+@given(st.lists(PIECES, max_size=20))
 def test_any_pieces(large: tuple[str, bytes], read_with: ReadWith, pieces: list[tuple[int, int]]) -> None:
     address, content = large
     pieces = [(start, min(length, len(content) - start)) for start, length in pieces]
