@@ -227,11 +227,8 @@ def test_words_of_our_messages_do_not_count(tmp_path: Path, monkeypatch: pytest.
         path.write_text(text)
         code = code_of(path)
         for old, new, is_same in (
-            ("is bad.", "{{is}} wrong", True),
-            ("{x} events", "read {x}", True),
-            ("{x}: is", "{x + 1}: is", False),
-            ("say(", "use(", False),
-            ("2)", "3)", False),
+            *(("is bad.", "{{is}} wrong", True), ("{x} events", "read {x}", True), ("{x}: is", "{x + 1}: is", False)),
+            *(("say(", "use(", False), ("2)", "3)", False)),
         ):
             path.write_text(text.replace(old, new))
             assert (code_of(path) == code) == (is_same and is_ours)

@@ -94,23 +94,17 @@ def noted(tmp_path: Path, mine: Any, what: str) -> dict[str, str | None]:
 @pytest.mark.parametrize(
     ("what", "keys"),
     [
-        ("file", ["file /tables/sf.json"]),
-        ("absent", ["file /absent.json"]),
-        ("folder", ["folder /tables"]),
+        *(("file", ["file /tables/sf.json"]), ("absent", ["file /absent.json"]), ("folder", ["folder /tables"])),
         ("pattern", ["glob /tables/s*", "paths /**/*.json", "paths /tables/*"]),
         ("sought", ["presence /absent.json", "presence /tables"]),
         ("sought by pathlib", ["presence /absent.json", "presence /tables/sf.json"]),
         ("link", ["presence /absent.json"]),
-        ("data of a package", ["file /packed/__init__.py", "file /packed/table.txt"]),
-        ("zip", ["file /zipped.zip"]),
+        *(("data of a package", ["file /packed/__init__.py", "file /packed/table.txt"]), ("zip", ["file /zipped.zip"])),
         ("read and write", ["file /tables/sf.json"]),
-        ("threads", ["file /tables/import.json", "file /tables/sf.json"]),
-        ("database", ["file /tables/sf.json"]),
-        ("bytes", ["variable MY_VERSION"]),
-        ("own variable", []),
+        *(("threads", ["file /tables/import.json", "file /tables/sf.json"]), ("database", ["file /tables/sf.json"])),
+        *(("bytes", ["variable MY_VERSION"]), ("own variable", [])),
         ("variable", ["variable MY_OTHER", "variable MY_THIRD", "variable MY_VERSION"]),
-        ("module", ["file /by_name.py"]),
-        ("written", []),
+        *(("module", ["file /by_name.py"]), ("written", [])),
     ],
 )
 def test_what_is_noted(tmp_path: Path, mine: Any, what: str, keys: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

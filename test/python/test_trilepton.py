@@ -47,9 +47,8 @@ def by_hand(event: dict[str, Any]) -> dict[str, float] | None:
         number = event["Muon_highPtId"][i]
         if pt > 20 and abs(event["Muon_eta"][i]) < 2.4 and event["Muon_ip3d"][i] < 0.01 and number >= 1:
             leptons.append(lepton(event, "Muon", i, 13, number, tight=number == 2 and pt >= 70))
-    pairs = [
-        (a, b) for a, b in combinations(leptons, 2) if a["charge"] + b["charge"] == 0 and a["flavour"] == b["flavour"]
-    ]
+    pairs = [(a, b) for a, b in combinations(leptons, 2) if a["flavour"] == b["flavour"]]
+    pairs = [(a, b) for a, b in pairs if a["charge"] + b["charge"] == 0]
     if len(leptons) < 3 or not pairs:
         return None
     z = min(pairs, key=lambda pair: abs(mass(*pair) - Z_MASS))

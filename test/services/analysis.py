@@ -48,9 +48,7 @@ def equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _equal(one: Any, other: Any) -> bool:
     if one.dtype != object:
         return bool(one.dtype == other.dtype and one.tobytes() == other.tobytes())
-    return len(one) == len(other) and all(
-        np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(one, other)
-    )
+    return [np.asarray(each).tobytes() for each in one] == [np.asarray(each).tobytes() for each in other]
 
 
 class Analysis:
@@ -80,9 +78,8 @@ class Analysis:
         datasets = {name: content["datasets"][name] for name in names}
         for name, dataset in datasets.items():
             files = sorted((EXAMPLE / "nano" / name).glob("*.root"))
-            dataset["files"] = [
-                f"{server}/store/{name}/{file.name}" if server else f"data/{name}/{file.name}" for file in files
-            ]
+            place = f"{server}/store" if server else "data"
+            dataset["files"] = [f"{place}/{name}/{file.name}" for file in files]
             if server is None:
                 (directory / "data" / name).mkdir(parents=True)
                 for file in files:

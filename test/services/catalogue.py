@@ -190,9 +190,9 @@ class CatalogueServer:
                 "scope": "cms",
                 "state": "AVAILABLE",
                 "length": total,
-                "available_length": round(share * total),
+                "available_length": there,
             }
-            for site, share in found.sites.items()
+            for site, there in ((site, round(share * total)) for site, share in found.sites.items())
         ]
 
 
@@ -232,9 +232,7 @@ def das_maps(root: str) -> list[dict[str, Any]]:
 
     def service(system: str, urn: str, lookup: str, url: str, params: dict[str, str], **keys: str) -> dict[str, Any]:
         pattern = {"pattern": "/[\\w-]+/[\\w-]+/[A-Z-]+"} if urn != "datasets" else {"pattern": "/.*/.*/.*"}
-        das_map: list[dict[str, str]] = (
-            [{"das_key": lookup, "rec_key": f"{lookup}.name"}] if lookup != "dataset" else []
-        )
+        das_map = [{"das_key": lookup, "rec_key": f"{lookup}.name"}] if lookup != "dataset" else []
         das_map.append({"das_key": "dataset", "rec_key": "dataset.name", "api_arg": "dataset", **pattern})
         das_map += [{"das_key": key, "rec_key": f"{key}.name", "api_arg": arg} for key, arg in keys.items()]
         return {
@@ -256,14 +254,10 @@ def das_maps(root: str) -> list[dict[str, Any]]:
     datasets = {"dataset": "optional", "detail": "True", "dataset_access_type": "VALID"}
     summary = {"dataset": "required", "validFileOnly": "1"}
     names = [
-        ("logical_file_name", "name", "files_via_dataset"),
-        ("event_count", "nevents", "files_via_dataset"),
-        ("file_size", "size", "files_via_dataset"),
-        ("file_type", "type", "files_via_dataset"),
-        ("num_file", "nfiles", ""),
-        ("num_event", "nevents", "filesummaries"),
-        ("file_size", "size", "filesummaries"),
-        ("dataset_access_type", "status", ""),
+        *(("logical_file_name", "name", "files_via_dataset"), ("event_count", "nevents", "files_via_dataset")),
+        *(("file_size", "size", "files_via_dataset"), ("file_type", "type", "files_via_dataset")),
+        *(("num_file", "nfiles", ""), ("num_event", "nevents", "filesummaries")),
+        *(("file_size", "size", "filesummaries"), ("dataset_access_type", "status", "")),
     ]
     notations = [{"api_output": old, "rec_key": new, "api": api} for old, new, api in names]
     return [

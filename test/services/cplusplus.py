@@ -19,9 +19,8 @@ ENVIRONMENT = {"PATH": "/usr/bin:/bin", "ASAN_OPTIONS": "malloc_context_size=1:q
 
 
 def run(*command: str, given: str = "", **environment: str) -> str:
-    done = subprocess.run(
-        command, input=given, capture_output=True, text=True, check=False, env={**ENVIRONMENT, **environment}
-    )
+    environment = {**ENVIRONMENT, **environment}
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-6000:]}"
     return done.stdout
 

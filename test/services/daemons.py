@@ -48,12 +48,8 @@ def as_user(name: str, argv: Sequence[str], all_files: bool = False) -> list[str
     user = pwd.getpwnam(name)
     capabilities = "-all,+dac_override,+fowner" if all_files else "-all"
     return [
-        "setpriv",
-        f"--reuid={user.pw_uid}",
-        f"--regid={user.pw_gid}",
-        "--clear-groups",
-        f"--inh-caps={capabilities}",
-        f"--ambient-caps={capabilities}",
+        *("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"),
+        *(f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}"),
         # access(2), too, is to heed the capabilities
         "--securebits=+no_setuid_fixup",
         "--",

@@ -56,29 +56,26 @@ class DaskCluster:
 
     def start(self, workers: int = 2) -> None:
         """Start a scheduler, which has a new address, and workers."""
-        tls = [
-            *("--protocol", "tls"),
-            *("--tls-ca-file", self._paths["ca"], "--tls-cert", self._paths["cert"], "--tls-key", self._paths["key"]),
-        ]
+        paths = (
+            word
+            for name, key in (("ca-file", "ca"), ("cert", "cert"), ("key", "key"))
+            for word in (f"--tls-{name}", self._paths[key])
+        )
+        tls = ["--protocol", "tls", *paths]
         self._number += 1
         log = self.directory / f"scheduler-{self._number}.log"
-        self._scheduler = self._start(
-            "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *tls, log=log
-        )
+        local = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        self._scheduler = self._start("scheduler", *local, *tls, log=log)
         found: list[str] = []
-        wait_for(
-            lambda: bool(found.extend(re.findall(r"tls://127.0.0.1:\d+", log.read_text())) or found),
-            "the scheduler",
-            self.directory,
-        )
+        told = re.compile(r"tls://127.0.0.1:\d+")
+        wait_for(lambda: bool(found.extend(told.findall(log.read_text())) or found), "the scheduler", self.directory)
         self.address = found[0]
         for number in range(workers):
             name = f"{self._number}-{number}"
             place = self.directory / f"work-{name}"
             options = ("--nthreads", "1", "--no-dashboard", "--local-directory", place, *tls)
-            self._workers.append(
-                self._start("worker", self.address, *options, log=self.directory / f"worker-{name}.log")
-            )
+            log = self.directory / f"worker-{name}.log"
+            self._workers.append(self._start("worker", self.address, *options, log=log))
 
     def _start(self, what: str, *words: object, log: Path) -> int:
         # without "-I", a directory named as a package in that of the tests would come first

@@ -17,12 +17,8 @@ from pathlib import Path
 __all__ = ["ForkedCommands"]
 
 MODULES = (
-    "MLTools.NanoML.commands.pipeline",
-    "data_processing.skim.skim",
-    "data_processing.convert.convert",
-    "data_processing.score.score",
-    "ML_processing.training.train",
-    "ML_processing.evaluation.report",
+    *("MLTools.NanoML.commands.pipeline", "data_processing.skim.skim", "data_processing.convert.convert"),
+    *("data_processing.score.score", "ML_processing.training.train", "ML_processing.evaluation.report"),
     "ML_processing.export.export",
     *("jsonschema", "lightgbm", "torch._dynamo"),  # the last one by the first optimizer
 )

@@ -98,10 +98,8 @@ class OneByOne:
             return float(events[branch][row][place]) if branch in events else otherwise
 
         rho, found = float(events["fixedGridRhoFastjetAll"][row]), 0j
-        level1, levels = (
-            self._set[f"{self._scale}_L1FastJet_{self._algorithm}"],
-            self._set.compound[f"{self._scale}_L1L2L3Res_{self._algorithm}"],
-        )
+        level1 = self._set[f"{self._scale}_L1FastJet_{self._algorithm}"]
+        levels = self._set.compound[f"{self._scale}_L1L2L3Res_{self._algorithm}"]
         rows = [("Jet", place) for place in range(len(pt))]
         if "CorrT1METJet_rawPt" in events:
             rows += [("CorrT1METJet", place) for place in range(len(events["CorrT1METJet_rawPt"][row]))]
@@ -149,14 +147,12 @@ class OneByOne:
 
     def _factor(self, events: Mapping[str, Any], row: int, place: int, key: str) -> float:
         """What the pt of a jet in the file is multiplied by."""
-        old, eta, phi, raw_factor, area = (
-            float(events[f"Jet_{name}"][row][place]) for name in ("pt", "eta", "phi", "rawFactor", "area")
-        )
+        fields = ("pt", "eta", "phi", "rawFactor", "area")
+        old, eta, phi, raw_factor, area = (float(events[f"Jet_{name}"][row][place]) for name in fields)
         rho, inside = float(events["fixedGridRhoFastjetAll"][row]), _inside(eta)
         raw = 1 - raw_factor
-        scale = raw * self._set.compound[f"{self._scale}_L1L2L3Res_{self._algorithm}"].evaluate(
-            area, inside, old * raw, rho
-        )
+        levels = self._set.compound[f"{self._scale}_L1L2L3Res_{self._algorithm}"]
+        scale = raw * levels.evaluate(area, inside, old * raw, rho)
         pt, jer = old * scale, self.era.entry.jer
         sigma = self._set[f"{jer}_PtResolution_{self._algorithm}"].evaluate(inside, pt, rho)
         ratios = self._set[f"{jer}_ScaleFactor_{self._algorithm}"]

@@ -36,12 +36,7 @@ CERTIFIED = {"315267": [[11, 11], [14, 14]], "315270": [[1, 11], [13, 13]]}
 """A luminosity JSON: it certifies a part of the sections of the data, some of which have no events."""
 
 TRIGGERS = (
-    "HLT_IsoMu24",
-    "HLT_IsoMu27",
-    "HLT_Mu50",
-    "HLT_OldMu100",
-    "HLT_TkMu100",
-    "HLT_Ele32_WPTight_Gsf",
+    *("HLT_IsoMu24", "HLT_IsoMu27", "HLT_Mu50", "HLT_OldMu100", "HLT_TkMu100", "HLT_Ele32_WPTight_Gsf"),
     "HLT_Mu8_TrkIsoVVL_Ele23_CaloIdL_TrackIdL_IsoVL_DZ_PFDiJet30",
 )
 
@@ -140,10 +135,7 @@ def write(path: Path, made: Made) -> None:
 
 
 def _write_tree(file: Any, name: str, columns: Columns) -> None:
-    types = {
-        key: ak.type(values).content if isinstance(values, ak.Array) else values.dtype
-        for key, values in columns.items()
-    }
+    types = {key: ak.type(it).content if isinstance(it, ak.Array) else it.dtype for key, it in columns.items()}
     tree = file.mktree(name, types)
     if len(next(iter(columns.values()))):
         tree.extend(columns)
@@ -304,10 +296,7 @@ def _gen_particles(made: Made, size: int, generator: np.random.Generator) -> Col
 
 
 _COLLECTIONS: Sequence[tuple[str, int, Callable[[Made, int, np.random.Generator], Columns]]] = (
-    ("Electron", 4, _electrons),
-    ("Muon", 4, _muons),
-    ("Jet", 6, _jets),
-    ("FatJet", 1, _fat_jets),
+    *(("Electron", 4, _electrons), ("Muon", 4, _muons), ("Jet", 6, _jets), ("FatJet", 1, _fat_jets)),
     ("GenPart", 8, _gen_particles),
 )
 """Name, the most objects that an event has, and what makes their fields."""
@@ -329,11 +318,8 @@ def _event_level(made: Made, size: int, generator: np.random.Generator) -> Colum
     columns["PV_z"] = generator.normal(0.0, 4.0, size).astype(np.float32)
     columns["Flag_METFilters"] = generator.random(size) < 0.99
     number = made.paths // 2
-    names = (
-        *TRIGGERS,
-        *(f"HLT_PFHT{path}" for path in range(made.paths - number)),
-        *(f"L1_HTT{seed}er" for seed in range(number)),
-    )
+    names = [*TRIGGERS, *(f"HLT_PFHT{path}" for path in range(made.paths - number))]
+    names += [f"L1_HTT{seed}er" for seed in range(number)]
     fired = generator.random((len(names), size)) < 0.2
     columns.update(zip(names, fired))
     return columns

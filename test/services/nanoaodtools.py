@@ -59,11 +59,9 @@ def record(path: Path, tree: str = "Events") -> Provenance:
 
 class Tree:
     def __init__(self, listed: Optional[Sequence[int]] = None) -> None:
-        self._entrylist = (
-            None
-            if listed is None
-            else SimpleNamespace(GetN=lambda: len(listed), GetEntry=lambda number: listed[number])
-        )
+        self._entrylist: Optional[SimpleNamespace] = None
+        if listed is not None:
+            self._entrylist = SimpleNamespace(GetN=listed.__len__, GetEntry=listed.__getitem__)
         self._extrabranches: dict[str, Any] = {}
 
     def GetName(self) -> str:  # noqa: N802

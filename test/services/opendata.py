@@ -45,11 +45,8 @@ def write_2015(path: Path, events: int, seed: int, top: float = 0.5, weight: flo
             own = weights[first : first + _PART]
             yield {**_part_2015(random, first, len(own), top), "genWeight": own}
 
-    runs = {
-        "run": np.ones(1, np.uint32),
-        "genEventCount": np.array([events], np.int64),
-        "genEventSumw": np.array([weights.sum(dtype=float)]),
-    }
+    runs = {"run": np.ones(1, np.uint32), "genEventCount": np.array([events], np.int64)}
+    runs["genEventSumw"] = np.array([weights.sum(dtype=float)])
     write_tree(path, parts(), {"Runs": runs})
 
 

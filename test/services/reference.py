@@ -141,10 +141,8 @@ class Reference:
         low, high = self.bounds.T
         for _ in range(20):
             slope = np.array(self._both(at, data)[1])
-            inside = np.array(
-                [n for n in free if not ((at[n] <= low[n] and slope[n] > 0) or (at[n] >= high[n] and slope[n] < 0))],
-                int,
-            )
+            held = ((at <= low) & (slope > 0)) | ((at >= high) & (slope < 0))
+            inside = np.array([n for n in free if not held[n]], int)
             hessian = np.array(self._hessian(at, data))[np.ix_(inside, inside)]
             if not inside.size or not np.isfinite(hessian).all():
                 break

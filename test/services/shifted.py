@@ -60,11 +60,8 @@ class Nominal(Selection):
         muons = muons.keep((muons.pt > 20) & (abs(muons.eta) < 2.4))
         events, muons = cutflow.cut("a muon", muons.counts > 0, events, muons)
         good = events.Jet[(events.Jet.pt > 30) & (abs(events.Jet.eta) < 2.4)]
-        cutflow.weigh(
-            "btag",
-            lambda: btag_shape(c.btag, good.hadronFlavour, good.eta, good.pt, good.btagDeepFlavB, ["hf"]).product(),
-            ak.num(good),
-        )
+        about = (good.hadronFlavour, good.eta, good.pt, good.btagDeepFlavB)
+        cutflow.weigh("btag", lambda: btag_shape(c.btag, *about, ["hf"]).product(), ak.num(good))
         events, muons, good = cutflow.cut("a jet", ak.num(good) > 0, events, muons, good)
         events, muons, good = cutflow.cut("MET", np.asarray(events.MET.pt) > 60, events, muons, good)
         return events, {

@@ -95,12 +95,8 @@ class Slurm:
         key, socket = self.directory / "munge.key", self.directory / "munge.socket"
         key.touch(mode=0o600)
         key.write_bytes(secrets.token_bytes(1024))
-        files = {
-            "socket": socket,
-            "key-file": key,
-            "pid-file": self.directory / "munge.pid",
-            "seed-file": self.directory / "munge.seed",
-        }
+        files = {"socket": socket, "key-file": key}
+        files |= {f"{name}-file": self.directory / f"munge.{name}" for name in ("pid", "seed")}
         self._start(["munged", "--foreground", *(f"--{name}={path}" for name, path in files.items())])
         wait_for(socket.exists, "socket of munge", self.directory)
 

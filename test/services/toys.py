@@ -32,9 +32,8 @@ class GaussianClasses:
 
     def probabilities(self, features: Floats, shares: Sequence[float]) -> Floats:
         """Probabilities (N, classes) that nothing can surpass, if the classes have these shares."""
-        weighted = [
-            share * gaussian(features, np.asarray(mean), 1.0) for mean, share in zip(self.means, shares, strict=True)
-        ]
+        of_class = zip(self.means, shares, strict=True)
+        weighted = [share * gaussian(features, np.asarray(mean), 1.0) for mean, share in of_class]
         return np.stack(weighted, axis=1) / np.sum(weighted, axis=0)[:, None]
 
 

@@ -113,9 +113,7 @@ def training_of(
 
     about: dict[str, Any] = {
         "features": columns(shape.features),
-        "collections": tuple(
-            InputCollection(it.name, columns(it.fields), it.max, it.order) for it in shape.collections
-        ),
+        "collections": tuple(InputCollection(c.name, columns(c.fields), c.max, c.order) for c in shape.collections),
         "classes": ["signal", "WZ", "ZG"],
         "signal": "signal",
         "folds": Folds(len(networks), len(networks)),

@@ -55,11 +55,7 @@ def channel(size: int, data: Floats, seed: int = 1) -> tuple[Floats, UnbinnedCha
         process: Densities(
             values.astype(np.float32),
             *(
-                {
-                    name: found[process].astype(np.float32)
-                    for name, found in each.items()
-                    if process != "signal" or name == "scale"
-                }
+                {it: found[process].astype("f4") for it, found in each.items() if process != "signal" or it == "scale"}
                 for each in varied.values()
             ),
             own=(np.arange(size) < size // 2) == (process == "signal"),

@@ -67,19 +67,11 @@ def model_of(path: Path, shape: Shape, cmssw: str = "CMSSW_14_0_X", **changes: A
     known = [("features", None, 0, shape.features)] if shape.features else []
     known += [(it.name, f"{it.name}_mask", it.max, it.columns) for it in shape.collections]
     domain = tuple(
-        KnownTensor(
-            tensor, mask, most, tuple(InputRange(name, 10.0, 100.0, (), False, (), 0.0, 0.01) for name in names)
-        )
+        KnownTensor(tensor, mask, most, tuple(InputRange(it, 10.0, 100.0, (), False, (), 0.0, 0.01) for it in names))
         for tensor, mask, most, names in known
     )
-    about = {
-        "domain": domain,
-        "versions": {"torch": torch.__version__},
-        "metrics": {"auc": 0.9},
-        "selection": TRILEPTON,
-        **changes,
-    }
-    training = training_of(networks, shape, sample, [], **about)
+    about = {"domain": domain, "versions": {"torch": torch.__version__}, "metrics": {"auc": 0.9}, **changes}
+    training = training_of(networks, shape, sample, [], **{"selection": TRILEPTON, **about})
     export_networks(training, path, "score", target(cmssw))
     return path
 

@@ -177,6 +177,7 @@ def _bounds(low: float, high: float, **more: Any) -> dict[str, Any]:
 
 _S, _B = [2.0, 5.0, 9.0], [80.0, 50.0, 20.0]
 _STAT = of_simulation("SR", [4.0, 3.0, 2.0])
+_FREE_SHAPE: Modifier = {"name": "shape", "type": "shapefactor", "data": None}
 
 IMPOSSIBLE: dict[str, tuple[Workspace, str]] = {
     "signal without background": (
@@ -215,8 +216,7 @@ PATHOLOGICAL: dict[str, Workspace] = {
     "errors of 200 %": simple([1, 6, 30], _S, _B, of_simulation("SR", [160, 100, 40])),
     "10^6 events with 10 %": simple([1.2e6], [1e4], [1e6], norm("a", 1.1)),
     "10^6 events with 10 % and shapes": simple(
-        [1.1e6, 4.4e5], [3e3, 5e3], [1e6, 4e5], norm("a", 1.1), shape("b", [1.01e6, 3.9e5], [0.99e6, 4.1e5])
-    ),
+        [1.1e6, 4.4e5], [3e3, 5e3], [1e6, 4e5], norm("a", 1.1), shape("b", [1.01e6, 3.9e5], [0.99e6, 4.1e5])),
     "10^8 events": simple([1e8, 4e7 + 2e4], [1e3, 5e3], [1e8, 4e7], norm("a", 1.02), norm("b", 1.01)),
     "deficit": simple([50, 25, 4], _S, _B, norm("a", 1.1), _STAT),
     "no event at all": simple([0, 0, 0], _S, [8.0, 5.0, 2.0], norm("a", 1.1)),
@@ -225,80 +225,48 @@ PATHOLOGICAL: dict[str, Workspace] = {
     "tiny background": simple([0, 0, 1], [0.1, 0.5, 2.0], [1e-3, 1e-3, 1e-4], norm("a", 1.2)),
     "negative background": spec(
         {"SR": [sample("signal", _S, MU), sample("B", _B, norm("a", 1.1)), sample("C", [-2.0, 5.0, -1.0])]},
-        {"SR": [80, 55, 25]},
-    ),
+        {"SR": [80, 55, 25]}),
     "variation to nothing": simple([80, 50, 25], _S, _B, shape("a", [85, 52, 40], [75, 48, 0]), _STAT),
     "variation below nothing": simple([60, 45, 12], _S, _B, shape("a", [90, 55, 45], [70, 45, -5]), _STAT),
     "two variations below nothing": simple(
-        [60, 42, 5], _S, _B, shape("a", [90, 55, 33], [70, 45, 7]), shape("b", [90, 55, 33], [70, 45, 7])
-    ),
+        [60, 42, 5], _S, _B, *(shape(name, [90, 55, 33], [70, 45, 7]) for name in "ab")),
     "same effect twice": simple([90, 60, 30], _S, _B, norm("a", 1.1), norm("b", 1.1)),
     "opposite effects": simple([90, 60, 30], _S, _B, norm("a", 1.2), norm("b", 1 / 1.2)),
     "like the signal": simple([90, 60, 30], _S, _B, shape("a", np.add(_B, _S), np.subtract(_B, _S))),
     "signal like the background": simple([100, 62, 25], np.multiply(_B, 0.1), _B, norm("a", 2.0)),
     "free background": spec(
-        {
-            "SR": [sample("signal", _S, MU), sample("B", _B, free("norm_B"), _STAT)],
-            "CR": [sample("B", [400.0], free("norm_B"), norm("a", 1.05))],
-        },
-        {"SR": [70, 42, 20], "CR": [350]},
-    ),
+        {"SR": [sample("signal", _S, MU), sample("B", _B, free("norm_B"), _STAT)],
+         "CR": [sample("B", [400.0], free("norm_B"), norm("a", 1.05))]}, {"SR": [70, 42, 20], "CR": [350]}),
     "free background at its bound": spec(
-        {
-            "SR": [sample("signal", [1.0, 1.0], MU), sample("B", [2.0, 1.0], free("norm_B")), sample("C", [20, 20])],
-            "CR": [sample("B", [10.0], free("norm_B"))],
-        },
-        {"SR": [50, 40], "CR": [200]},
-    ),
+        {"SR": [sample("signal", [1.0, 1.0], MU), sample("B", [2.0, 1.0], free("norm_B")), sample("C", [20, 20])],
+         "CR": [sample("B", [10.0], free("norm_B"))]}, {"SR": [50, 40], "CR": [200]}),
     "free background at zero": spec(
-        {
-            "SR": [sample("signal", _S, MU), sample("B", [10.0, 9.0, 3.0], free("norm_B")), sample("C", _B)],
-            "CR": [sample("B", [100.0], free("norm_B")), sample("C", [100.0], norm("a", 1.1))],
-        },
-        {"SR": [75, 45, 22], "CR": [70]},
-    ),
+        {"SR": [sample("signal", _S, MU), sample("B", [10.0, 9.0, 3.0], free("norm_B")), sample("C", _B)],
+         "CR": [sample("B", [100.0], free("norm_B")), sample("C", [100.0], norm("a", 1.1))]},
+        {"SR": [75, 45, 22], "CR": [70]}),
     "free shape": spec(
-        {
-            "SR": [
-                sample("signal", _S, MU),
-                sample("B", _B, {"name": "shape", "type": "shapefactor", "data": None}),
-            ],
-            "CR": [sample("B", _B, {"name": "shape", "type": "shapefactor", "data": None}, norm("a", 1.1))],
-        },
-        {"SR": [90, 60, 30], "CR": [85, 45, 22]},
-    ),
+        {"SR": [sample("signal", _S, MU), sample("B", _B, _FREE_SHAPE)],
+         "CR": [sample("B", _B, _FREE_SHAPE, norm("a", 1.1))]}, {"SR": [90, 60, 30], "CR": [85, 45, 22]}),
     "tension": spec(
-        {
-            "SR": [sample("signal", _S, MU), sample("B", _B, norm("a", 1.05), _STAT)],
-            "CR": [sample("B", [4000.0], norm("a", 1.05))],
-        },
-        {"SR": [90, 60, 30], "CR": [5200]},
-    ),
+        {"SR": [sample("signal", _S, MU), sample("B", _B, norm("a", 1.05), _STAT)],
+         "CR": [sample("B", [4000.0], norm("a", 1.05))]}, {"SR": [90, 60, 30], "CR": [5200]}),
     "pull to the bound": spec(
-        {
-            "SR": [sample("signal", _S, MU), sample("B", _B, norm("a", 1.01))],
-            "CR": [sample("B", [1e5], norm("a", 1.01))],
-        },
-        {"SR": [90, 60, 30], "CR": [1.3e5]},
-    ),
+        {"SR": [sample("signal", _S, MU), sample("B", _B, norm("a", 1.01))],
+         "CR": [sample("B", [1e5], norm("a", 1.01))]}, {"SR": [90, 60, 30], "CR": [1.3e5]}),
     "Poisson constraints": simple(
-        [9, 3, 4], [1.0, 2.0, 3.0], [8.0, 4.0, 0.5], {"name": "p", "type": "shapesys", "data": [3.0, 2.0, 0.4]}
-    ),
+        [9, 3, 4], [1.0, 2.0, 3.0], [8.0, 4.0, 0.5], {"name": "p", "type": "shapesys", "data": [3.0, 2.0, 0.4]}),
     "luminosity": simple(
         [95, 60, 30], _S, _B, {"name": "lumi", "type": "lumi", "data": None},
         of_signal=[{"name": "lumi", "type": "lumi", "data": None}],
-        parameters=[{"name": "lumi", "auxdata": [1.0], "sigmas": [0.02], "bounds": [[0.5, 1.5]], "inits": [1.0]}],
-    ),
+        parameters=[{"name": "lumi", "auxdata": [1.0], "sigmas": [0.02], "bounds": [[0.5, 1.5]], "inits": [1.0]}]),
     "fixed parameters": simple(
-        [95, 60, 30], _S, _B, norm("a", 1.1), norm("b", 1.2), parameters=[{"name": "a", "fixed": True}]
-    ),
+        [95, 60, 30], _S, _B, norm("a", 1.1), norm("b", 1.2), parameters=[{"name": "a", "fixed": True}]),
     "nothing but the strength": simple([95, 60, 30], _S, _B),
     "best fit above its bound": simple([95, 70, 60], _S, _B, norm("a", 1.1), parameters=[_bounds(0, 1)]),
     "limit above its bound": simple([80, 50, 21], [0.2, 0.3, 0.5], _B, norm("a", 1.1), parameters=[_bounds(0, 4)]),
     "negative strengths": simple([70, 40, 12], _S, _B, norm("a", 1.1), parameters=[_bounds(-1.5, 5)]),
     "parameter at its own bound": simple(
-        [160, 100, 45], _S, _B, norm("a", 1.1), parameters=[{"name": "a", "bounds": [[-2.0, 2.0]]}]
-    ),
+        [160, 100, 45], _S, _B, norm("a", 1.1), parameters=[{"name": "a", "bounds": [[-2.0, 2.0]]}]),
     "expected data": simple([82.0, 55.0, 29.0], _S, _B, norm("a", 1.1), _STAT),
     "many parameters": _tall(200, 40),
     "many bins": _tall(10, 400),

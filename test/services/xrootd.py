@@ -261,9 +261,8 @@ class GuardedServer:
 
     def start(self) -> None:
         """Start it; it is ready when this returns."""
-        configuration = self._configuration.format(
-            root=self.root.parent, port=self._port, certificates=self._certificates.directory
-        )
+        certificates = self._certificates.directory
+        configuration = self._configuration.format(root=self.root.parent, port=self._port, certificates=certificates)
         start_daemon(self._daemons, "xrootd", self._name, configuration, self._server)
         wait_for(lambda: listens(self._port), f"xrootd of {self._name}", self._daemons.directory)
 

@@ -96,10 +96,8 @@ def test_a_damaged_log_never_raises(log: Callable[[bytes], Path], at: int, size:
         ("Job has gone over memory limit of 2000 megabytes. Peak usage: 2100 megabytes.", "memory"),
         ("The job attribute PeriodicRemove expression 'MemoryUsage > RequestMemory' evaluated to TRUE", "memory"),
         ("Job removed by SYSTEM_PERIODIC_REMOVE due to wall time exceeded allowed max.", "time"),
-        ("The job exceeded allowed job duration of 1200", "time"),
-        ("Proxy about to expire", "proxy"),
-        ("Error from slot1_1@vm: No space left on device", "disk"),
-        ("somebody asks to release these rooms", None),
+        *(("The job exceeded allowed job duration of 1200", "time"), ("Proxy about to expire", "proxy")),
+        *(("Error from slot1_1@vm: No space left on device", "disk"), ("somebody asks to release these rooms", None)),
     ],
 )
 @pytest.mark.parametrize(("number", "state", "otherwise"), [(9, "ended", "removed"), (12, "held", "held")])

@@ -48,15 +48,10 @@ def problems(tmp_path: Path, text: str) -> list[str]:
 @pytest.mark.parametrize(
     "text",
     [
-        "{}",
-        TWO,
-        TWO + CONVERT + "train:\n",
-        TWO + CONVERT + "train: {signal: WZ}\nexport:\nscore:\n",
+        *("{}", TWO, TWO + CONVERT + "train:\n", TWO + CONVERT + "train: {signal: WZ}\nexport:\nscore:\n"),
         TWO + CONVERT + "train: {discriminants: {wprime: signal, diboson: {signal: WZ, shares: {signal: 2, WZ: 1}}}}\n",
-        "train: {files: a.h5, discriminants: {anything: unknown}}",
-        TWO + CONVERT + "train: {folds: 1}\n",
-        TWO + "  all: {files: c}\n" + CONVERT,
-        TWO + "  c: {files: c}\nconvert: {features: a, shuffle: 0}\n",
+        *("train: {files: a.h5, discriminants: {anything: unknown}}", TWO + CONVERT + "train: {folds: 1}\n"),
+        *(TWO + "  all: {files: c}\n" + CONVERT, TWO + "  c: {files: c}\nconvert: {features: a, shuffle: 0}\n"),
         TWO + "score: {model: m.onnx}\n",
         "datasets:\n  a: {files: a, parameters: {mass: 600, width: -1e-3}}\n  b: {files: b, parameters:}\n" + CONVERT,
         "export: {cmssw: CMSSW_14_0_X}",
@@ -288,11 +283,8 @@ def test_features_of_trials_must_be_converted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "needed"),
     [
-        ("object_fields = ('mass',)", "mass"),
-        ("object_fields: ClassVar[tuple[str, ...]] = ('mass',)", "mass"),
-        ("fields = ('mass',)", None),
-        ("object_fields = FIELDS", None),
-        ("object_fields = (", None),
+        *(("object_fields = ('mass',)", "mass"), ("object_fields: ClassVar[tuple[str, ...]] = ('mass',)", "mass")),
+        *(("fields = ('mass',)", None), ("object_fields = FIELDS", None), ("object_fields = (", None)),
     ],
 )
 @pytest.mark.parametrize("model", ["nets/own.py:Mine", "nets.own:Mine"])

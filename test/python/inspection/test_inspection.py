@@ -12,14 +12,7 @@ import uproot
 from printing import printed, words
 
 from MLTools.NanoML.contracts import templates as contract
-from MLTools.NanoML.contracts.templates import (
-    DATA,
-    FilledHistogram,
-    HistogramChannel,
-    Template,
-    TemplateAxis,
-    Templates,
-)
+from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Template, Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.inspection import inspect_file, kind_of
 from MLTools.NanoML.rootio.histograms import root_histogram
@@ -115,7 +108,7 @@ def filled(*bins: float, **varied: float) -> Template:
 @pytest.fixture
 def templates() -> Templates:
     """W_up_jets begins with the name of another process, and one of data's bins is blind."""
-    score, plane = TemplateAxis("score", (0.0, 0.5, 1.0)), TemplateAxis("mass", (0.0, 1.0))
+    score, plane = contract.TemplateAxis("score", (0.0, 0.5, 1.0)), contract.TemplateAxis("mass", (0.0, 1.0))
     processes = {"W": filled(0.5, 1, 2, 3, jes=2, W_up_jets=3), "W_up_jets": filled(0, 1e6, 2, 3, jes=2)}
     processes[DATA] = filled(0, 1, np.nan, 0)
     flat = Template(np.ones((4, 3)), np.ones((4, 3)))

@@ -159,11 +159,8 @@ def test_collections_are_shown(linear_model: Callable[..., Path]) -> None:
     content = found.to_json()
     assert content["warnings"] == []
     assert [(one["name"], one["collection"], one["source"]) for one in content["columns"]] == [
-        ("MET_pt", None, "branch"),
-        ("mass", None, "parameter"),
-        ("Jet_eta", "Jet", "branch"),
-        ("Muon_pt", "Muon", "branch"),
-        ("Muon_eta", "Muon", "branch"),
+        *(("MET_pt", None, "branch"), ("mass", None, "parameter"), ("Jet_eta", "Jet", "branch")),
+        *(("Muon_pt", "Muon", "branch"), ("Muon_eta", "Muon", "branch")),
     ]
     text = words(found)
     for said in (
@@ -178,9 +175,7 @@ def test_a_regression_of_objects(linear_model: Callable[..., Path]) -> None:
     path = linear_model(["Jet_pt"], targets=["a", "b", "c"], level="object", collection="Jet")
     text = words(inspect_file(path))
     for said in (
-        "every object of Jet, as branches Jet_linear_a and so on",
-        "targets a, b, c",
-        "What it reads of each object",
+        *("every object of Jet, as branches Jet_linear_a and so on", "targets a, b, c", "What it reads of each object"),
         "values is their mean, fold_values has each",
     ):
         assert said in text

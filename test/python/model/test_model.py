@@ -193,9 +193,7 @@ def test_bad_models_are_explained(linear_model: Make, tmp_path: Path) -> None:
     foreign = onnx.load(good)
     del foreign.metadata_props[:]
     for content, message in (
-        (None, "no such file"),
-        (b"text", "cannot load it"),
-        (good.read_bytes()[:300], "cannot load it.*truncated"),
+        *((None, "no such file"), (b"text", "cannot load it"), (good.read_bytes()[:300], "cannot load it.*truncated")),
         (foreign.SerializeToString(), "does not describe itself"),
         (linear_model(["x"], schema=5).read_bytes(), "schema 5, this NanoML reads 1 to 4. Update NanoML"),
     ):
@@ -208,10 +206,8 @@ def test_bad_models_are_explained(linear_model: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"level": "jet"}, "level jet, collection None"),
-        ({"level": "object"}, "level object, collection None"),
-        ({"outputs": []}, "ValueError"),
-        ({"folds": {}}, "KeyError: 'k'"),
+        *(({"level": "jet"}, "level jet, collection None"), ({"level": "object"}, "level object, collection None")),
+        *(({"outputs": []}, "ValueError"), ({"folds": {}}, "KeyError: 'k'")),
         ({"parameter": {"column": "mass", "values": []}}, "parameter mass is not the last column"),
         ({"inputs": [{"tensor": "features"}]}, "KeyError: 'columns'"),
     ],
@@ -372,10 +368,8 @@ def test_lists_of_awkward() -> None:
 @pytest.mark.parametrize(
     ("by", "descending", "most", "expected"),
     [
-        (None, False, 3, [[0, 1, 2], [], [4], [5, 6, 7]]),
-        (PT, True, 3, [[1, 2, 0], [], [4], [7, 6, 5]]),
-        (PT, False, 2, [[3, 0], [], [4], [5, 6]]),
-        (PT, True, 6, [[1, 2, 0, 3], [], [4], [7, 6, 5]]),
+        *((None, False, 3, [[0, 1, 2], [], [4], [5, 6, 7]]), (PT, True, 3, [[1, 2, 0], [], [4], [7, 6, 5]])),
+        *((PT, False, 2, [[3, 0], [], [4], [5, 6]]), (PT, True, 6, [[1, 2, 0, 3], [], [4], [7, 6, 5]])),
         (NUMBER, True, 1, [[3], [], [4], [7]]),
         (ak.values_astype(NUMBER, np.uint8), True, 2, [[3, 2], [], [4], [7, 6]]),
         (NUMBER > 1, True, 2, [[2, 3], [], [4], [5, 6]]),

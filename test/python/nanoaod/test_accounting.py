@@ -25,10 +25,7 @@ WEIGHTS = np.random.default_rng(7).normal(0.3, 1, 40).astype(np.float32).astype(
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        *(
-            (f"made_v{it}", "Runs/genEventSumw")
-            for it in ("9_mc", "9_mc_skimmed", "9_mc_zero_events", "12_mc_many_runs")
-        ),
+        *((f"made_v{n}", "Runs/genEventSumw") for n in ("9_mc", "9_mc_skimmed", "9_mc_zero_events", "12_mc_many_runs")),
         *(("made_v6_mc_underscore", "Runs/genEventSumw_"), ("made_v9_data", "number of events (data)")),
         ("made_v9_mc_no_runs", "genWeight of the file's events"),
     ],

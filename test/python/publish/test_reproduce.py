@@ -81,9 +81,7 @@ NUMPY = {"abs": np.abs, "sqrt": lambda x: np.sqrt(np.abs(x)), "min": np.minimum,
 @pytest.mark.parametrize(
     "text",
     [
-        "n == 0 && abs(mass - 91.2) < 15",
-        "!(n > 1) || -mass < -90 && n != 2",
-        "(mass - 80) / 10 * 2 - 1 - n",
+        *("n == 0 && abs(mass - 91.2) < 15", "!(n > 1) || -mass < -90 && n != 2", "(mass - 80) / 10 * 2 - 1 - n"),
         "sqrt(pow(mass, 2) + n^2) >= min(mass, 91)",
     ],
 )  # fmt: skip

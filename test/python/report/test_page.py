@@ -121,9 +121,8 @@ def test_what_is_triggered_is_said_at_its_figure(tmp_path: Path) -> None:
 
 
 def test_numbers_have_no_powers_of_ten_that_a_comma_can_tell() -> None:
-    found = [
-        module.digits(*given) for given in ((0.01234, 2), (123.4, 2), (99.6, 2), (12345.6, 4), (2.0, 3), (-2.1e6, 3))
-    ]
+    numbers = ((0.01234, 2), (123.4, 2), (99.6, 2), (12345.6, 4), (2.0, 3), (-2.1e6, 3))
+    found = [module.digits(*each) for each in numbers]
     assert found == ["0.012", "123", "100", "12,346", "2", "-2,100,000"]
     assert (percentage(0.0331, 0.0104), percentage(0.301)) == ("3.3 ± 1.0 %", "30.1 %")
 
@@ -172,11 +171,7 @@ def test_wide_tables_break_lists_or_show_that_they_go_on() -> None:
 
 def test_formulae_of_labels_as_plain_text() -> None:
     labels = [
-        r"$Z\gamma$ & $t\bar{t}$",
-        r"$W^{\pm}\to\ell\,\nu$",
-        r"$\mathrm{t\overline{t}}Z$",
-        "5 $ or a_b",
-        "$W'(600)$",
+        *(r"$Z\gamma$ & $t\bar{t}$", r"$W^{\pm}\to\ell\,\nu$", r"$\mathrm{t\overline{t}}Z$", "5 $ or a_b", "$W'(600)$")
     ]
     plain = ["Z\u03b3 & tt\u0304", "W±→\u2113\u03bd", "tt\u0304Z", "5 $ or a_b", "W'(600)"]
     assert [module.without_tex(it) for it in labels] == plain

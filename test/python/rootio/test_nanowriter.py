@@ -144,11 +144,8 @@ def test_what_was_written_does_not_wait_for_the_garbage_collection(tmp_path: Pat
 def test_other_trees_can_be_written(tmp_path: Path) -> None:
     with NanoWriter(tmp_path / "a.root", BRANCHES, "ZLIB:1") as writer:
         sums = {"run": np.array([1, 2]), "Pdf": ak.Array([[0.5, 1.5], [2.0]])}
-        run, pdf = (
-            Branch("run", "int64", "flat", "", None, ""),
-            Branch("Pdf", "float64", "jagged", "weights", "Pdf", ""),
-        )
-        writer.write_tree("Runs", {"run": run, "Pdf": pdf}, sums)
+        pdf = Branch("Pdf", "float64", "jagged", "weights", "Pdf", "")
+        writer.write_tree("Runs", {"run": Branch("run", "int64", "flat", "", None, ""), "Pdf": pdf}, sums)
         writer.finish()
     with uproot.open(tmp_path / "a.root") as file:
         assert file["Runs/Pdf"].array().tolist() == [[0.5, 1.5], [2.0]]

@@ -178,11 +178,8 @@ def test_a_missing_branch_is_named_with_the_file_and_a_guess(sample: Path) -> No
     [
         (lambda good: b"This is not a ROOT file.\n", "is not a ROOT file"),
         (lambda good: b"root:x:0:0:root:/root:/bin/bash\n", "truncated or damaged"),
-        (lambda good: b"", r"is empty \(0 bytes\)"),
-        (lambda good: good[: len(good) // 2], "truncated or damaged"),
-        (lambda good: good[:80], "truncated or damaged"),
-        (None, "no such file"),
-        ("a directory", "is a directory"),
+        *((lambda good: b"", r"is empty \(0 bytes\)"), (lambda good: good[: len(good) // 2], "truncated or damaged")),
+        *((lambda good: good[:80], "truncated or damaged"), (None, "no such file"), ("a directory", "is a directory")),
     ],
 )
 def test_bad_files_give_one_message_each(tmp_path: Path, sample: Path, content: Any, message: str) -> None:

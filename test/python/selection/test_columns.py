@@ -113,9 +113,7 @@ class Met(Selection):
 @pytest.mark.parametrize(
     ("triggers", "rows"),
     [
-        ([], [1, 2, 3]),
-        (["HLT_Mu50"], [2]),
-        (["HLT_Mu50", "HLT_IsoMu24"], [2, 3]),
+        *(([], [1, 2, 3]), (["HLT_Mu50"], [2]), (["HLT_Mu50", "HLT_IsoMu24"], [2, 3])),
         (["HLT_OldMu100", "HLT_IsoMu24"], [2, 3]),  # a path that this file does not have has not fired
     ],
 )

@@ -52,10 +52,8 @@ def test_the_steps_of_some_of_the_events() -> None:
     ("mask", "message"),
     [
         (ak.Array([[True], [], [False, True]]), "a list for each event"),
-        (ak.Array([True, None, False]), "missing values"),
-        (np.ones(3), "of float64, not one boolean"),
-        (np.ones(2, bool), "2 entries, but 3 events are left"),
-        ([True, False], "2 entries, but 3 events are left"),
+        *((ak.Array([True, None, False]), "missing values"), (np.ones(3), "of float64, not one boolean")),
+        *((np.ones(2, bool), "2 entries, but 3 events are left"), ([True, False], "2 entries, but 3 events are left")),
     ],
 )
 def test_a_wrong_mask_is_explained(mask: Any, message: str) -> None:

@@ -302,13 +302,10 @@ def test_a_selection_is_found_in_a_module_and_in_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("nowhere", "module:Class or file.py:Class"),
-        ("no.such.module:Thing", "ModuleNotFoundError"),
-        ("absent.py:Thing", "no such file"),
-        ("MLTools.NanoML.trilepton:Trilepto", 'Did you mean "Trilepton"'),
+        *(("nowhere", "module:Class or file.py:Class"), ("no.such.module:Thing", "ModuleNotFoundError")),
+        *(("absent.py:Thing", "no such file"), ("MLTools.NanoML.trilepton:Trilepto", 'Did you mean "Trilepton"')),
         ("MLTools.NanoML.trilepton:good_leptons", "is not a class made from"),
-        ("broken.py:Thing", r"SyntaxError.*broken.py:2"),
-        ("raises.py:Thing", r"ZeroDivisionError.*raises.py:1"),
+        *(("broken.py:Thing", r"SyntaxError.*broken.py:2"), ("raises.py:Thing", r"ZeroDivisionError.*raises.py:1")),
         ("reads.py:Thing", r'^selection "reads.py:Thing": absent.onnx: [^()]*$'),
     ],
 )

@@ -80,12 +80,9 @@ def log(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("old", "new", "blind"),
     [
-        ("", "", ["SR", "CR"]),
-        ("train: {model: mlp, regions: [SR]}", "", ["SR", "CR"]),
-        ("", "blind: {signal_over_root_background: 0.3}", ["SR", "CR"]),
-        ("", "blind:", ["SR", "CR"]),
-        ("", "blind: {regions: [SR]}", ["SR"]),
-        ("", "blind: none", []),
+        *(("", "", ["SR", "CR"]), ("train: {model: mlp, regions: [SR]}", "", ["SR", "CR"])),
+        *(("", "blind: {signal_over_root_background: 0.3}", ["SR", "CR"]), ("", "blind:", ["SR", "CR"])),
+        *(("", "blind: {regions: [SR]}", ["SR"]), ("", "blind: none", [])),
         ("  Muon: {files: [z.root, e.root], data: true}\n", "", []),
         ("regions: {SR: MET > 100, CR: MET < 100}\n", "", ["all"]),
     ],
@@ -126,14 +123,11 @@ def test_regions_are_blind_in_each_era_with_data(analysis: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "what"),
     [
-        ("a.yaml", "MET > 100", "MET > 90", "cut"),
-        ("mine.py", '"high"', '"higher"', "selection"),
-        ("helper.py", "20", "30", "selection"),
-        ("a.yaml", 'Mine"}', 'Mine", cut: MET > 1}', "selection"),
+        *(("a.yaml", "MET > 100", "MET > 90", "cut"), ("mine.py", '"high"', '"higher"', "selection")),
+        *(("helper.py", "20", "30", "selection"), ("a.yaml", 'Mine"}', 'Mine", cut: MET > 1}', "selection")),
         ("a.yaml", "regions", "  JetHT: {files: w.root, data: true}\nregions", "selection and the data (w.root)"),
         ("a.yaml", "data: true", "data: true, triggers: HLT_Mu50", "selection"),
-        ("z.root", "events", "others", "data (z.root)"),
-        ("a.yaml", "[z.root, e.root]", "z.root", "data (e.root)"),
+        *(("z.root", "events", "others", "data (z.root)"), ("a.yaml", "[z.root, e.root]", "z.root", "data (e.root)")),
         ("a.yaml", "[z.root, e.root]", "[z.root, w.root]", "data (w.root, e.root)"),
         ("a.yaml", "[z.root, e.root]", "[z.root, e.root, w.root]", "data (w.root)"),
         ("search/training/network_0.pt", "weights", "others", "model"),
@@ -192,10 +186,8 @@ def edited(path: Path, change: Callable[[Any], Any]) -> None:
     ("damage", "what"),
     [
         (lambda path: path.write_text(path.read_text()[:-40]), "damaged"),
-        (lambda path: path.write_text(""), "damaged"),
-        (lambda path: path.write_bytes(b"\xff\xfe"), "damaged"),
-        (lambda path: path.write_text("[1]"), "damaged"),
-        (lambda path: path.write_text("[" * 100_000), "damaged"),
+        *((lambda path: path.write_text(""), "damaged"), (lambda path: path.write_bytes(b"\xff\xfe"), "damaged")),
+        *((lambda path: path.write_text("[1]"), "damaged"), (lambda path: path.write_text("[" * 100_000), "damaged")),
         (lambda path: path.write_text('{"schema": 3, "unblinded": [], "data": {}}'), "damaged"),
         (lambda path: path.write_text('{"schema": 3, "unblinded": [{}], "data": {}}'), "damaged"),
         (lambda path: edited(path, lambda it: it.update(schema=4)), "damaged"),
@@ -219,10 +211,7 @@ def test_a_damaged_log_permits_nothing(analysis: Path, said: dict[str, str], dam
     found = blinded(load(analysis))
     assert (found.shares, found.log) == ({SR: 0, CR: 0}, ())
     (text,) = said.values()
-    about = {
-        "older": "was written by an older NanoML, which did not note the data",
-        "damaged": "is damaged, was edited",
-    }
+    about = {"older": "was written by an older NanoML, which did not note", "damaged": "is damaged, was edited"}
     assert text.startswith(f"{log(analysis)}: {about[what]}")
     analysis.write_text(TEXT + "blind: none")
     if what == "older":  # it is kept beside the new one

@@ -27,13 +27,8 @@ def say(text: str) -> None:
 
 
 def header(key: str, service: str, instance: str) -> Row:
-    return {
-        "expire": int(time.time()) + 600,
-        "instance": instance,
-        "primary_key": f"{key}.name",
-        "record": 1,
-        "services": [service],
-    }
+    about = {"expire": int(time.time()) + 600, "instance": instance, "primary_key": f"{key}.name"}
+    return {**about, "record": 1, "services": [service]}
 
 
 def fetch(path: str) -> Any:

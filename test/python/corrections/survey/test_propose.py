@@ -49,10 +49,8 @@ RUN_4 = "Run4-30ABSep30-Summer30-NanoAODv20"
 @pytest.mark.parametrize(
     ("layout", "directory", "eras"),
     [
-        ("{}", "2030_Summer30", ["2030_Summer30", "2030"]),
-        ("LUM/{}/2030-01-02", "2030EE_UL", ["2030EE", "2030"]),
-        ("{}/LUM", "2030_UL", ["2030"]),
-        ("POG/LUM/{}", RUN_4, ["2030", "2030_Summer30", RUN_4]),
+        *(("{}", "2030_Summer30", ["2030_Summer30", "2030"]), ("LUM/{}/2030-01-02", "2030EE_UL", ["2030EE", "2030"])),
+        *(("{}/LUM", "2030_UL", ["2030"]), ("POG/LUM/{}", RUN_4, ["2030", "2030_Summer30", RUN_4])),
     ],
 )
 def test_an_era_is_found_in_any_layout(tmp_path: Path, layout: str, directory: str, eras: list[str]) -> None:
