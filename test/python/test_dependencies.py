@@ -41,7 +41,6 @@ def parsed() -> dependencies._Syntaxes:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A cache of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     clear = dependencies._known.cache_clear
     clear()
@@ -51,7 +50,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(params=KERNELS, ids=lambda roots: roots[0])
 def kernel(request: pytest.FixtureRequest, parsed: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-    """The modules that are a kernel."""
     monkeypatch.setattr(dependencies, "_known", lambda: parsed)
     roots: tuple[str, ...] = request.param
     if not (ROOT / roots[0].partition(".")[0]).is_dir():

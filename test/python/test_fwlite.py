@@ -66,15 +66,11 @@ class Event:
     asked: list[str] = field(default_factory=list)
 
     def object(self) -> Any:
-        branches = [
-            SimpleNamespace(
-                moduleLabel=lambda module=module: module,
-                productInstanceName=lambda: "",
-                processName=lambda process=process: process,
-                className=lambda kind=kind: kind,
-            )
-            for (module, process), (kind, _) in self.products.items()
-        ]
+        def branch(module: str, process: str, kind: str) -> Any:
+            of = {"moduleLabel": module, "productInstanceName": "", "processName": process, "className": kind}
+            return SimpleNamespace(**{name: lambda value=value: value for name, value in of.items()})
+
+        branches = [branch(*place, kind) for place, (kind, _) in self.products.items()]
         names = SimpleNamespace(triggerNames=lambda: self.names)
         return SimpleNamespace(getBranchDescriptions=lambda: branches, triggerNames=lambda _: names)
 
@@ -111,12 +107,8 @@ def fwlite(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def edm(arrays: Any, entry: int, make: Make) -> Event:
     """An event of a file as the NANO step has it, with a collection in two tables."""
-    parts: dict[str, tuple[str, bool, dict[str, Any]]] = {
-        "electronTable": ("Electron", False, {}),
-        "muonTable": ("Muon", False, {}),
-        "muonMVATable": ("Muon", True, {}),
-        "metTable": ("MET", False, {}),
-    }
+    kinds = {"electronTable": "Electron", "muonTable": "Muon", "muonMVATable": "Muon", "metTable": "MET"}
+    parts: Any = {label: (kind, label == "muonMVATable", {}) for label, kind in kinds.items()}
     for name in arrays.fields:
         collection, _, column = name.partition("_")
         label = "muonMVATable" if name == "Muon_charge" else f"{collection.lower()}Table"
@@ -226,10 +218,8 @@ def test_a_trigger_has_its_default_where_the_menu_lacks_it_alone(tmp_path: Path)
     here, event = FWLiteModel(model.path), edm(read, 0, FlatTable)
     with pytest.raises(NanoMLError, match="has no column HLT_Some"):
         here.decide(event)
-    event.names, event.products["TriggerResults", "HLT"] = (
-        ["HLT_Other_v1"],
-        ("edm::TriggerResults", results({"HLT_Other_v1": False}, has_names=False)),
-    )
+    event.names, others = ["HLT_Other_v1"], results({"HLT_Other_v1": False}, has_names=False)
+    event.products["TriggerResults", "HLT"] = ("edm::TriggerResults", others)
     assert here.decide(event).cuts["trigger"].tolist() == [True]
 
 

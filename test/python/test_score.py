@@ -128,8 +128,6 @@ def of_objects(path: Path, x: Any, rows: Any = slice(None)) -> Any:
 
 
 class Tagged(Selection):
-    """Reads the scores of objects."""
-
     branches = ("Muon_linear_WZ", "Muon_pt", "nMuon")
     columns = {"tagged": Column("f4", "pt of muons with a score above 0.4 [GeV]"), "muons": Column("i4", "")}
 
@@ -197,7 +195,6 @@ def test_names_after_the_module_are_models(linear_model: Callable[..., Path]) ->
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Runs nano_postproc.py; returns the file that it makes."""
     pytest.importorskip("ROOT", reason="needs ROOT")
     framework = "PhysicsTools.NanoAODTools.postprocessing.framework"
     pytest.importorskip(f"{framework}.postprocessor", reason="needs nanoAOD-tools")

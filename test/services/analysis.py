@@ -32,16 +32,12 @@ DATASETS = ("WprimeToWZToLNuLL_M600", "ZGToLLG_PtG100")
 def branches_of(path: Path) -> dict[str, Any]:
     """All branches of all trees of a ROOT file but its record, which says when and where it was made."""
     with uproot.open(path) as file:
-        return {
-            f"{name}/{branch}": values
-            for name, kind in file.classnames(cycle=False).items()
-            if kind == "TTree" and name != PROVENANCE
-            for branch, values in file[name].arrays(library="np").items()
-        }
+        kinds = file.classnames(cycle=False)
+        trees = {it: file[it].arrays(library="np") for it in kinds if kinds[it] == "TTree" and it != PROVENANCE}
+        return {f"{name}/{branch}": values for name, tree in trees.items() for branch, values in tree.items()}
 
 
 def equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether branches are the same, bit for bit."""
     return list(one) == list(other) and all(_equal(one[name], other[name]) for name in one)
 
 
@@ -90,11 +86,9 @@ class Analysis:
 
     @property
     def workdir(self) -> Path:
-        """Where its results are."""
         return self.directory / str(self.content.get("workdir", "analysis"))
 
     def write(self) -> None:
-        """Write `content` as the YAML file."""
         (self.directory / "analysis.yaml").write_text(yaml.safe_dump(self.content, sort_keys=False))
 
     def nanoml(self, *arguments: object, check: bool = True, **environment: str) -> str:
@@ -123,15 +117,10 @@ class Analysis:
             os.environ.update(variables)
 
     def begin(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
-        """Begin a command in the directory, in a process of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "MLTools.NanoML.cli", *map(str, arguments)],
-            cwd=self.directory,
-            env={**os.environ, **self.environment, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        words = [sys.executable, "-m", "MLTools.NanoML.cli", *map(str, arguments)]
+        variables = {**os.environ, **self.environment, **environment}
+        ends: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(words, cwd=self.directory, env=variables, **ends)
 
     def submit(self, what: str = "skim", **environment: str) -> str:
         return self.nanoml("submit", what, "analysis.yaml", "--on", self.system, **environment)
@@ -140,7 +129,6 @@ class Analysis:
         return self.nanoml("resubmit", "analysis.yaml")
 
     def page(self, **environment: str) -> str:
-        """What `nanoml status` says."""
         return self.nanoml("status", "analysis.yaml", **environment)
 
     def wait(self) -> str:
@@ -148,20 +136,16 @@ class Analysis:
         return self.nanoml("status", "analysis.yaml", "--wait", "--every", 1, check=False)
 
     def status(self) -> dict[str, Any]:
-        """What `nanoml status --json` says."""
         found: dict[str, Any] = json.loads(self.nanoml("status", "analysis.yaml", "--json"))
         return found
 
     def states(self) -> dict[str, str]:
-        """The states of all jobs."""
         return {name: job["state"] for name, job in self.status()["jobs"].items()}
 
     def wait_for(self, job: str, state: str) -> None:
-        """Wait until a job is in a state."""
         wait_for(lambda: self.states()[job] == state, f"{job} {state}", every=0.3)
 
     def submissions(self) -> list[Path]:
-        """The directories of all submissions, in order."""
         return sorted(self.directory.glob("jobs/*"), key=lambda path: int(path.name.rpartition("-")[2]))
 
     def done(self) -> Counter[str]:
@@ -203,7 +187,6 @@ class Analysis:
         assert "up to date" in said, said
 
     def records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The records of the skims by the names of their tasks."""
         folder = self.workdir / ".nanoml" / "skim"
         for path in sorted(folder.rglob("*.json")):
             yield str(path.relative_to(folder).with_suffix("")), json.loads(path.read_text())

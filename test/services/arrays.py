@@ -21,7 +21,6 @@ def parts(values: Any) -> list[tuple[Any, ...]]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two arrays, or the arrays of two dictionaries, are the same."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
     return parts(one) == parts(other)

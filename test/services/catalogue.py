@@ -33,8 +33,6 @@ PROGRAM = Path(__file__).with_name("programs") / "dasgoclient.py"
 
 @dataclass
 class Content:
-    """A dataset of the catalogue."""
-
     files: dict[str, int]  # logical name to events
     status: str = "VALID"
     invalid: Iterable[str] = ()  # those of the files that must not be used
@@ -183,17 +181,9 @@ class CatalogueServer:
         if found is None:
             return []
         total = len(found.files)
-        return [
-            {
-                "rse": site,
-                "name": block,
-                "scope": "cms",
-                "state": "AVAILABLE",
-                "length": total,
-                "available_length": there,
-            }
-            for site, there in ((site, round(share * total)) for site, share in found.sites.items())
-        ]
+        common = {"name": block, "scope": "cms", "state": "AVAILABLE", "length": total}
+        sites = found.sites.items()
+        return [{"rse": site, **common, "available_length": round(share * total)} for site, share in sites]
 
 
 def _send(handler: BaseHTTPRequestHandler, code: int, text: str, cut: bool = False) -> None:
@@ -235,19 +225,9 @@ def das_maps(root: str) -> list[dict[str, Any]]:
         das_map = [{"das_key": lookup, "rec_key": f"{lookup}.name"}] if lookup != "dataset" else []
         das_map.append({"das_key": "dataset", "rec_key": "dataset.name", "api_arg": "dataset", **pattern})
         das_map += [{"das_key": key, "rec_key": f"{key}.name", "api_arg": arg} for key, arg in keys.items()]
-        return {
-            "hash": urn,
-            "type": "service",
-            "system": system,
-            "urn": urn,
-            "lookup": lookup,
-            "url": url,
-            "params": params,
-            "das_map": das_map,
-            "expire": 900,
-            "format": "JSON",
-            "instances": ["prod/global", "prod/phys03"],
-        }
+        of_all = {"type": "service", "expire": 900, "format": "JSON", "instances": ["prod/global", "prod/phys03"]}
+        own = {"hash": urn, "system": system, "urn": urn, "lookup": lookup, "url": url, "params": params}
+        return {**of_all, **own, "das_map": das_map}
 
     reader = f"{root}/dbs/prod/global/DBSReader"
     files = {"dataset": "required", "detail": "True", "status": "optional"}

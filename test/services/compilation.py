@@ -71,7 +71,6 @@ def selection_of(lines: Lines) -> Selection:
 
 
 def traced(selection: Selection, seed: int = 1) -> TracedSelection:
-    """Its graph."""
     return TracedSelection(selection, *made_up(seed), SIZES)
 
 

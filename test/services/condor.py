@@ -154,5 +154,4 @@ class CondorPool:
             self._daemons.signal(pid, signal.SIGKILL)
 
     def stop(self) -> None:
-        """End the pool and its jobs, and remove its files."""
         self._daemons.stop()

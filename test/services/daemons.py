@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
@@ -29,7 +29,6 @@ KEEPER = Path(__file__).with_name("programs") / "keeper.py"
 
 
 def needs(*programs: str, package: str) -> None:
-    """Skip the test if a program is not installed."""
     if not sys.platform.startswith("linux"):
         pytest.skip(f"{package} is started on Linux alone")
     for program in programs:
@@ -69,7 +68,6 @@ def free_port() -> int:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody takes connections at a port of this machine."""
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex(("127.0.0.1", port)) == 0
@@ -85,17 +83,13 @@ def wait_for(
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:
-            tails = [
-                f"--- {path}\n" + path.read_text(errors="replace")[-1500:]
-                for path in (sorted(logs.rglob("*[Ll]og")) if logs else [])
-                if path.is_file()
-            ]
+            paths = [path for path in (sorted(logs.rglob("*[Ll]og")) if logs else []) if path.is_file()]
+            tails = [f"--- {path}\n" + path.read_text(errors="replace")[-1500:] for path in paths]
             raise RuntimeError("\n".join([f"{what}: not in {seconds:g} s", *tails]))
         time.sleep(every)
 
 
 def descendants(pid: int) -> list[int]:
-    """The children of a process, theirs, and so on."""
     children: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -116,15 +110,8 @@ def run(
     cwd: Optional[Path] = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command as a client of a service, with variables beside those of the tests."""
-    done = subprocess.run(
-        [str(word) for word in argv],
-        env={**os.environ, "PATH": PATH, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout,
-        cwd=cwd,
-    )
+    options: Any = {"env": {**os.environ, "PATH": PATH, **environment}, "timeout": timeout, "cwd": cwd}
+    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False, **options)
     if check and done.returncode:
         raise RuntimeError(f"{argv}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     return done
@@ -152,11 +139,8 @@ class Daemons:
 
     def start(self, argv: Sequence[str], log: Path, environment: Optional[Mapping[str, str]] = None) -> int:
         """Start one, and return its process id. It sees nothing of the tests' environment but what is given here."""
-        order = {
-            "argv": list(argv),
-            "environment": {"PATH": PATH, "LANG": "C.UTF-8", "HOME": str(self.directory), **(environment or {})},
-            "log": str(log),
-        }
+        variables = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": str(self.directory), **(environment or {})}
+        order = {"argv": list(argv), "environment": variables, "log": str(log)}
         assert self._keeper.stdin is not None
         assert self._keeper.stdout is not None
         self._keeper.stdin.write(json.dumps(order) + "\n")
@@ -187,7 +171,6 @@ class Daemons:
         return all(state.rpartition(")")[2].split()[0] in "TZX" for state in states)
 
     def signal(self, pid: int, number: signal.Signals) -> None:
-        """Send a daemon a signal."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 

@@ -45,7 +45,6 @@ class DaskCluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which a client finds it, as facilities set them."""
         begin = "DASK_DISTRIBUTED__COMM__TLS"
         return {
             "DASK_SCHEDULER_ADDRESS": self.address,
@@ -55,12 +54,8 @@ class DaskCluster:
         }
 
     def start(self, workers: int = 2) -> None:
-        """Start a scheduler, which has a new address, and workers."""
-        paths = (
-            word
-            for name, key in (("ca-file", "ca"), ("cert", "cert"), ("key", "key"))
-            for word in (f"--tls-{name}", self._paths[key])
-        )
+        keys = {"ca-file": "ca", "cert": "cert", "key": "key"}
+        paths = (word for name, key in keys.items() for word in (f"--tls-{name}", self._paths[key]))
         tls = ["--protocol", "tls", *paths]
         self._number += 1
         log = self.directory / f"scheduler-{self._number}.log"
@@ -97,5 +92,4 @@ class DaskCluster:
         self._workers.clear()
 
     def stop(self) -> None:
-        """End it."""
         self._daemons.stop()

@@ -126,9 +126,7 @@ def xrootd_cluster() -> Iterator[Callable[..., Cluster]]:
     """Starts a redirector and two data servers for this test alone."""
     clusters = []
 
-    def start(
-        files: Mapping[str, Path], own: Optional[Mapping[int, Mapping[str, Path]]] = None, size: int = 2
-    ) -> Cluster:
+    def start(files: Mapping[str, Path], own: Mapping[int, Mapping[str, Path]] | None = None, size: int = 2) -> Cluster:
         cluster = Cluster(size)
         clusters.append(cluster)
         cluster.seed(files, tuple(range(size)))
@@ -155,7 +153,6 @@ def shifted_skims(tmp_path_factory: pytest.TempPathFactory) -> ShiftedSkims:
 
 @pytest.fixture(scope="session")
 def storage() -> Iterator[Storage]:
-    """A server that stands in for a site's storage."""
     server = Storage()
     with _started(server, server.close):
         yield server
@@ -202,7 +199,6 @@ def xrootd_voms(certificates: Certificates) -> Iterator[VomsServer]:
 
 @pytest.fixture(scope="session")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
-    """An issuer of tokens, as many as a test wants."""
     return Tokens(tmp_path_factory.mktemp("tokens"))
 
 

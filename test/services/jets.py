@@ -73,7 +73,6 @@ class OneByOne:
 
     @property
     def sources(self) -> list[str]:
-        """All sources of the uncertainty of the scale that the file has."""
         pattern = re.compile(f"{self._scale}_(?:Regrouped_)?(.+)_{self._algorithm}")
         found = [match[1] for match in map(pattern.fullmatch, self._set) if match]
         return list(dict.fromkeys(name for name in found if name not in _LEVELS))
@@ -84,9 +83,7 @@ class OneByOne:
         factors = [self._factor(events, row, place, "nom") for place in range(len(event.pt))]
         return self._scaled(event, np.array(factors), events, row)
 
-    def _scaled(
-        self, event: Event, factors: Any, events: Mapping[str, Any], row: int, name: str = "", sign: int = 0
-    ) -> Event:
+    def _scaled(self, event: Event, factors: Any, events: Any, row: int, name: str = "", sign: int = 0) -> Event:
         """With jets multiplied by a factor each, and the missing momentum that follows under a shift."""
         pt = event.pt * factors
         return Event(pt, event.mass * factors, event.eta, event.phi, self.type1(events, row, pt, name, sign))
@@ -125,7 +122,6 @@ class OneByOne:
         return complex(next(start) * np.exp(1j * next(start)) + found)
 
     def shifted(self, events: Mapping[str, Any], row: int, name: str, direction: str, nominal: Event) -> Event:
-        """The event under a shift."""
         if name == "unclustered":
             return nominal.moved(self._unclustered(events, row, direction))
         factors = []
@@ -212,11 +208,8 @@ class Event:
 def joined(events: Iterable[Event]) -> tuple[Any, Any, Any]:
     """pt and mass of all jets in one row, and the missing momentum of each event as a complex number."""
     listed = list(events)
-    return (
-        np.concatenate([event.pt for event in listed]),
-        np.concatenate([event.mass for event in listed]),
-        np.array([event.missing for event in listed]),
-    )
+    pt, mass = (np.concatenate([getattr(event, name) for event in listed]) for name in ("pt", "mass"))
+    return pt, mass, np.array([event.missing for event in listed])
 
 
 def _lost(eta: float, phi: float) -> float:
@@ -229,5 +222,4 @@ def _inside(eta: float) -> float:
 
 
 def collections(names: Iterable[str]) -> dict[str, str]:
-    """The collections of jagged branches."""
     return {name: name.split("_")[0] for name in names if name.startswith(("Jet_", "GenJet_", "CorrT1METJet_"))}

@@ -115,7 +115,6 @@ DATASETS: Mapping[str, Mapping[str, Made]] = {
 
 
 def can_write_rntuple() -> bool:
-    """Whether this version of uproot can write an RNTuple that has lists."""
     return tuple(int(number) for number in uproot.__version__.split(".")[:2]) >= (5, 7)
 
 
@@ -210,19 +209,13 @@ def _numbers(made: Made) -> Columns:
     """What identifies the events; data have events in two runs."""
     place = np.arange(made.events)
     run = np.where(place < 40, *RUNS) if made.is_data else np.ones(made.events)
-    return {
-        "run": run.astype(np.uint32),
-        "luminosityBlock": (FIRST_SECTION + place // EVENTS_PER_SECTION).astype(np.uint32),
-        "event": made.first + place.astype(np.uint64),
-    }
+    section = (FIRST_SECTION + place // EVENTS_PER_SECTION).astype(np.uint32)
+    return {"run": run.astype(np.uint32), "luminosityBlock": section, "event": made.first + place.astype(np.uint64)}
 
 
 def _kinematics(size: int, scale: float, threshold: float, generator: np.random.Generator) -> Columns:
-    values = {
-        "pt": threshold + generator.exponential(scale, size),
-        "eta": generator.normal(0.0, 1.3, size),
-        "phi": generator.uniform(-math.pi, math.pi, size),
-    }
+    values = {"pt": threshold + generator.exponential(scale, size), "eta": generator.normal(0.0, 1.3, size)}
+    values["phi"] = generator.uniform(-math.pi, math.pi, size)
     return {name: numbers.astype(np.float32) for name, numbers in values.items()}
 
 
@@ -341,7 +334,6 @@ def _generated(made: Made, size: int, generator: np.random.Generator) -> Columns
 
 
 def _beside_events(made: Made, events: Columns) -> dict[str, Columns]:
-    """The other trees."""
     pairs = np.unique(np.stack([events["run"], events["luminosityBlock"]], axis=1), axis=0)
     if made.is_data:
         empty = [[RUNS[0], FIRST_SECTION - 1]]  # a section without events

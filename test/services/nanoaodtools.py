@@ -22,7 +22,6 @@ _OUTPUT = "PhysicsTools.NanoAODTools.postprocessing.framework.output"
 
 
 def is_there(module: str) -> bool:
-    """Whether a module can be imported."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
@@ -96,9 +95,7 @@ class Plain:
 class Making(Plain):
     """A module that is no selection and makes branches: their types, lengths, and values for an event."""
 
-    def __init__(
-        self, function: Callable[[Any], Optional[dict[str, Any]]], **branches: tuple[str, Optional[str]]
-    ) -> None:
+    def __init__(self, function: Callable[[Any], Any], **branches: tuple[str, Optional[str]]) -> None:
         self.function, self.branches = function, branches
 
     def beginJob(self) -> None:  # noqa: N802

@@ -13,7 +13,6 @@ __all__ = ["directory_of_all", "made_once"]
 
 
 def directory_of_all(factory: pytest.TempPathFactory, name: str) -> Path:
-    """A directory that all workers of this run have in common."""
     own = factory.getbasetemp()
     directory = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
     directory.mkdir(exist_ok=True)

@@ -68,14 +68,10 @@ def _part_2015(random: np.random.Generator, first: int, count: int, top: float) 
     size, of_top = int(counts.sum()), np.repeat(is_top, counts)
     fields = kinematics(random, size, 15, 45)
     is_b = random.random(size) < np.where(of_top, 0.35, 0.05)
-    columns["Jet"] = lists(
-        counts,
-        **fields,
-        mass=fields["pt"] * random.uniform(0.05, 0.2, size),
-        jetId=random.choice([0, 2, 6], size, p=[0.03, 0.07, 0.9]).astype(np.int32),
-        btagCSVV2=np.where(is_b, random.beta(5, 1.5, size), random.beta(1.2, 6, size)),
-        qgl=random.random(size),
-    )
+    fields["mass"] = fields["pt"] * random.uniform(0.05, 0.2, size)
+    fields["jetId"] = random.choice([0, 2, 6], size, p=[0.03, 0.07, 0.9]).astype(np.int32)
+    fields["btagCSVV2"] = np.where(is_b, random.beta(5, 1.5, size), random.beta(1.2, 6, size))
+    columns["Jet"] = lists(counts, **fields, qgl=random.random(size))
     columns["GenPart"] = lists(np.ones(count, int), **kinematics(random, count, 0, 50))
     return columns
 

@@ -24,12 +24,8 @@ def write_columns(path: Path, run: int = 1, first: int = 0, **columns: Any) -> N
 def write(path: Path, seed: int, count: int, at: float, run: int = 1, first: int = 0) -> None:
     """Events around a point, half of them tight."""
     random = np.random.default_rng(seed)
-    columns = {
-        "x": random.normal(at, 1, count).astype(np.float32),
-        "y": random.normal(-at, 1, count).astype(np.float32),
-        "isTight": random.random(count) < 0.5,
-        "nB": random.integers(0, 2, count).astype(np.int32),
-    }
+    columns = {name: random.normal(mean, 1, count).astype(np.float32) for name, mean in (("x", at), ("y", -at))}
+    columns |= {"isTight": random.random(count) < 0.5, "nB": random.integers(0, 2, count).astype(np.int32)}
     if run == 1:
         columns["genWeight"] = np.where(random.random(count) < 0.1, -1, 1).astype(np.float32)
     write_columns(path, run, first, **columns)

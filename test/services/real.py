@@ -25,7 +25,6 @@ DATA_V6, DATA_V13 = "nano_v6_data_dimuon_run315267", "nano_v13_data_egamma2022E_
 
 
 def nanoaod(name: str) -> Path:
-    """A file of CMS by its name."""
     return _there(DATA / "real" / f"{name}.root")
 
 
@@ -47,7 +46,6 @@ def plain(path: Path) -> Any:
 
 
 def era(folder: Path, text: str) -> Corrections:
-    """The corrections of a YAML file with this text."""
     (folder / "era.yaml").write_text(text)
     return Corrections.read(folder / "era.yaml")
 

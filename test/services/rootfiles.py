@@ -42,6 +42,5 @@ def lists_of(path: str | Path, *names: str) -> dict[str, Any]:
 
 
 def values_of(path: str | Path, tree: str = "Events") -> dict[str, list[Any]]:
-    """The branches of a tree, as lists."""
     with uproot.open(path) as file:
         return {name: array.tolist() for name, array in file[tree].arrays(how=dict).items()}

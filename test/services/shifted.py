@@ -42,10 +42,8 @@ class Nominal(Selection):
         "Muon_sumPt": Column("f4", "scalar sum of the transverse momenta of muons [GeV]"),
     }
     collections = {"SelJet": {"pt": Column("f4", "transverse momentum [GeV]"), "eta": Column("f4", "pseudorapidity")}}
-    weights = {
-        "pileup": Weight(),
-        "btag": Weight(("hf_up", "hf_down"), keeps_yield=True, bins="number of good jets"),
-    }
+    b_tags = Weight(("hf_up", "hf_down"), keeps_yield=True, bins="number of good jets")
+    weights = {"pileup": Weight(), "btag": b_tags}
 
     def prepare(self, events):
         return jets.corrected(events, self.dataset.corrections.jets, self.dataset.is_data)
@@ -64,13 +62,8 @@ class Nominal(Selection):
         cutflow.weigh("btag", lambda: btag_shape(c.btag, *about, ["hf"]).product(), ak.num(good))
         events, muons, good = cutflow.cut("a jet", ak.num(good) > 0, events, muons, good)
         events, muons, good = cutflow.cut("MET", np.asarray(events.MET.pt) > 60, events, muons, good)
-        return events, {
-            "nGoodJet": ak.num(good),
-            "Good_sumPt": ak.sum(good.pt, axis=1),
-            "MET": events.MET.pt,
-            "Muon_sumPt": np.bincount(muons.event, muons.pt, len(events)),
-            "SelJet": good,
-        }
+        sums = {"Good_sumPt": ak.sum(good.pt, axis=1), "Muon_sumPt": np.bincount(muons.event, muons.pt, len(events))}
+        return events, {"nGoodJet": ak.num(good), "MET": events.MET.pt, "SelJet": good, **sums}
 
 
 class Shifted(Nominal):
@@ -80,15 +73,12 @@ class Shifted(Nominal):
 
 @dataclass(frozen=True)
 class Events:
-    """Events of the example, to be written to files."""
-
     arrays: dict[str, Any]
     branches: dict[str, Branch]
     run: Branch  # of the tree Runs
 
     @classmethod
     def read(cls) -> Events:
-        """All of a file."""
         with RootFile(ROOT / "examples" / "nano" / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root") as file:
             counters = {f"n{branch.collection}" for branch in file.branches.values() if branch.is_jagged}
             arrays = file.read([name for name in file.branches if name not in counters])

@@ -43,7 +43,6 @@ class ShiftedJets(Selection):
         return jets.shifted(events, self.dataset.corrections.jets, name, direction)
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
         muons = ak.num(events.Muon.pt)
         cutflow.weigh("muons", lambda: Factor(1 + muons / 8, {"up": 1 + muons / 4, "down": 1 + muons / 16}))
         events, muons = cutflow.cut("few muons", muons < 4, events, muons)

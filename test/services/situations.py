@@ -53,15 +53,10 @@ class Sample:
         for name, values in self.inputs.items():
             rows[name] = values
         books = {"files": [], "entries": len(self), "selected": len(self), "sum_of_weights": 1.0, "cutflow": []}
-        content: dict[str, Any] = {
-            "schema": 1,
-            "creator": "toy",
-            "classes": CLASSES[: self.classes],
-            "features": [{"name": name, "dtype": "float32", "title": "", "source": "branch"} for name in self.inputs],
-            "objects": {},
-            "selection": None,
-            "datasets": [{"name": path.stem, "class": None, "label": -1, "is_data": False, "books": books}],
-        }
+        features = [{"name": name, "dtype": "float32", "title": "", "source": "branch"} for name in self.inputs]
+        datasets = [{"name": path.stem, "class": None, "label": -1, "is_data": False, "books": books}]
+        content: dict[str, Any] = {"schema": 1, "creator": "toy", "classes": CLASSES[: self.classes]}
+        content |= {"features": features, "objects": {}, "selection": None, "datasets": datasets}
         with h5py.File(path, "w") as file:
             file.create_dataset("events", data=rows)
             write_metadata(file, HDF5Metadata.from_json(content))

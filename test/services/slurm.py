@@ -78,14 +78,9 @@ class Slurm:
         # before 23.02 a plugin must be named, even if nothing uses it
         plugin = "disabled" if tuple(map(int, version.split(".")[:2])) >= (23, 2) else "cgroup/v1"
         (self.directory / "cgroup.conf").write_text(f"CgroupPlugin={plugin}\n")
-        configuration = CONFIGURATION.format(
-            host=socket.gethostname().partition(".")[0],
-            controller=free_port(),
-            node=free_port(),
-            user=pwd.getpwuid(os.geteuid()).pw_name,
-            directory=self.directory,
-        )
-        self._config.write_text(configuration)
+        about = {"host": socket.gethostname().partition(".")[0], "user": pwd.getpwuid(os.geteuid()).pw_name}
+        about |= {"controller": free_port(), "node": free_port(), "directory": self.directory}
+        self._config.write_text(CONFIGURATION.format(**about))
         self._start_munge()
         for daemon in ("slurmctld", "slurmd"):
             self._start([daemon, "-D", "-f", str(self._config)])
@@ -124,7 +119,6 @@ class Slurm:
             self._daemons.signal(pid, signal.SIGKILL)
 
     def stop(self) -> None:
-        """End the cluster and its jobs, and remove its files."""
         self._daemons.stop()
 
 

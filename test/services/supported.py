@@ -142,7 +142,6 @@ LINES = {"reductions": REDUCTIONS, "forms": FORMS, "nested": OF_NESTED, "others"
 
 
 def results_of(lines: Iterable[str]) -> Callable[[Events], dict[str, Any]]:
-    """Lines as a function of events that gives the result of each."""
     codes = {line: compile(line, line, "eval") for line in lines}
 
     def function(events: Events) -> dict[str, Any]:

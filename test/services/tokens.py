@@ -58,12 +58,10 @@ class Tokens:
             configure = library.scitoken_config_set_str
         except (OSError, AttributeError):  # Debian 12 has 0.7, whose cache is not to be chosen
             pytest.skip("libSciTokens is not installed (Debian package xrootd-scitokens-plugins), or older than 1.0")
-        message = ctypes.c_char_p()
+        keys, message = json.dumps({"keys": [key]}).encode(), ctypes.c_char_p()
         for call in (
             lambda: configure(b"keycache.cache_home", bytes(cache), ctypes.byref(message)),
-            lambda: library.keycache_set_jwks(
-                ISSUER.encode(), json.dumps({"keys": [key]}).encode(), ctypes.byref(message)
-            ),
+            lambda: library.keycache_set_jwks(ISSUER.encode(), keys, ctypes.byref(message)),
         ):
             assert call() == 0, message.value
         for path in (cache, *cache.rglob("*")):  # the server is another user

@@ -48,9 +48,7 @@ SMALL = {
 """Options of each model that make its networks small."""
 
 
-def event_rows(
-    columns: dict[str, NDArray[Any]], label: NDArray[Any] | int, weight: NDArray[Any] | float
-) -> NDArray[Any]:
+def event_rows(columns: dict[str, Any], label: NDArray[Any] | int, weight: NDArray[Any] | float) -> NDArray[Any]:
     """Rows of the dataset `events`; identifiers count up unless `columns` has them."""
     count = len(next(iter(columns.values())))
     ids = {"run": np.ones(count), "luminosityBlock": np.arange(count) // 100, "event": np.arange(count)}
@@ -72,12 +70,10 @@ def changing(path: Path) -> Iterator[Any]:
 
 
 def networks_in(directory: Path) -> list[dict[str, Tensor]]:
-    """The states of the networks of a training."""
     return [torch.load(path, weights_only=True) for path in sorted(directory.glob("network_*.pt"))]
 
 
 def histories_in(directory: Path) -> list[Any]:
-    """The content of its history files."""
     return [json.loads(path.read_text()) for path in sorted(directory.glob("history_*.json"))]
 
 

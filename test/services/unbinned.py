@@ -47,16 +47,16 @@ def channel(size: int, data: Floats, seed: int = 1) -> tuple[Floats, UnbinnedCha
     """The channel with a reference, of which half is signal, and data; with the events themselves."""
     x = np.concatenate([events(size // 2, size // 2, np.random.default_rng(seed)), data])
     nominal = expected(x, 1.0, 0.0, 0.0)[1]
-    varied = {
-        side: {name: expected(x, 1.0, *(sign * (it == name) for it in PARAMETERS))[1] for name in PARAMETERS}
-        for side, sign in (("up", 1.0), ("down", -1.0))
-    }
+    varied = [
+        {name: expected(x, 1.0, *(sign * (it == name) for it in PARAMETERS))[1] for name in PARAMETERS}
+        for sign in (1.0, -1.0)
+    ]
     processes = {
         process: Densities(
             values.astype(np.float32),
             *(
                 {it: found[process].astype("f4") for it, found in each.items() if process != "signal" or it == "scale"}
-                for each in varied.values()
+                for each in varied
             ),
             own=(np.arange(size) < size // 2) == (process == "signal"),
         )

@@ -77,7 +77,6 @@ def model_of(path: Path, shape: Shape, cmssw: str = "CMSSW_14_0_X", **changes: A
 
 
 def networks_of(path: Path, *columns: str) -> Path:
-    """A model of columns of the event."""
     return model_of(path, Shape(columns, (), 3))
 
 

@@ -30,12 +30,10 @@ def of_simulation(channel: str, errors: Sequence[float] | Floats) -> Modifier:
 
 
 def free(name: str) -> Modifier:
-    """A free normalisation."""
     return {"name": name, "type": "normfactor", "data": None}
 
 
 def sample(name: str, events: Sequence[float] | Floats, *modifiers: Modifier) -> dict[str, Any]:
-    """A process of a channel."""
     return {"name": name, "data": [*map(float, events)], "modifiers": [*modifiers]}
 
 
@@ -67,10 +65,7 @@ def simple(
     return spec({"SR": samples}, {"SR": data}, *parameters)
 
 
-def several(
-    channels: Mapping[str, Sequence[dict[str, Any]]], data: Any, *strengths: str, name: str = "nanoml"
-) -> Workspace:
-    """A workspace with a measurement for each strength."""
+def several(channels: Mapping[str, Any], data: Any, *strengths: str, name: str = "nanoml") -> Workspace:
     found = spec(channels, data, name=name)
     (measurement,) = found["measurements"]
     found["measurements"] = [
@@ -161,7 +156,6 @@ def _source(random: np.random.Generator) -> Callable[..., Modifier]:
 
 
 def _tall(parameters: int, bins: int) -> Workspace:
-    """Many parameters and bins."""
     random, at = np.random.default_rng(2), np.linspace(0, 1, bins)
     background, signal = 2000 * np.exp(-3 * at) / bins + 2, 40 * np.exp(-(((at - 0.8) / 0.1) ** 2)) / bins
     modifiers = [of_simulation("SR", 0.03 * background)]

@@ -17,13 +17,8 @@ from services.tokens import AUDIENCE, ISSUER, Tokens
 # xrootd refuses to run as root
 USER = "nobody"
 # clients that meet a server which does not answer give up after seconds, not after many minutes
-IMPATIENT = {
-    "XRD_CONNECTIONWINDOW": "3",
-    "XRD_CONNECTIONRETRY": "1",
-    "XRD_REQUESTTIMEOUT": "5",
-    "XRD_STREAMTIMEOUT": "5",
-    "XRD_TIMEOUTRESOLUTION": "1",
-}
+_LIMITS = "CONNECTIONWINDOW=3 CONNECTIONRETRY=1 REQUESTTIMEOUT=5 STREAMTIMEOUT=5 TIMEOUTRESOLUTION=1"
+IMPATIENT = dict(f"XRD_{each}".split("=") for each in _LIMITS.split())
 COMMON = """
 all.adminpath {directory}/adm
 all.pidpath {directory}/adm
@@ -198,7 +193,6 @@ class Cluster:
         return len(found.stdout.split("\n")) - 1 if found.returncode == 0 else 0
 
     def close(self) -> None:
-        """End all, and remove the files."""
         self._daemons.stop()
 
 
@@ -234,7 +228,6 @@ class Storage:
         wait_for(lambda: not self._daemons.alive(self._pid), "end of the storage")
 
     def close(self) -> None:
-        """End it, and remove the files."""
         self._daemons.stop()
 
 
@@ -256,7 +249,6 @@ class GuardedServer:
         self.environment: Mapping[str, str] = {**IMPATIENT, **certificates.environment}
 
     def seed(self, files: Mapping[str, Path]) -> None:
-        """Put copies of local files, by their names "/store/...", onto the server."""
         place(files, self.root)
 
     def start(self) -> None:
@@ -267,7 +259,6 @@ class GuardedServer:
         wait_for(lambda: listens(self._port), f"xrootd of {self._name}", self._daemons.directory)
 
     def close(self) -> None:
-        """End it, and remove the files."""
         self._daemons.stop()
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.exhaustive("each batch system")
         ("http://127.0.0.1:{port}", r"does not answer \(.*http"),
     ],
 )
-def test_a_cluster_that_is_not_there_is_one_message(
+def test_no_cluster_is_told(
     cluster: str, message: str, submission: Submission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dask, "_PATIENCE", 0.2)

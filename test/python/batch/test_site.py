@@ -100,15 +100,9 @@ def test_a_site_that_nobody_knows(tmp_path: Path) -> None:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Config]:
-    """Makes a configuration."""
-
     def write(workdir: str = "work", skim: Optional[Mapping[str, Any]] = None, **batch: Any) -> Config:
-        content = {
-            "workdir": workdir,
-            "datasets": {"WZ": {"files": "*.root", "class": "WZ"}},
-            "skim": {"cut": "nMuon > 0", **(skim or {})},
-            "batch": batch,
-        }
+        datasets, skim = {"WZ": {"files": "*.root", "class": "WZ"}}, {"cut": "nMuon > 0", **(skim or {})}
+        content = {"workdir": workdir, "datasets": datasets, "skim": skim, "batch": batch}
         (tmp_path / "analysis.yaml").write_text(yaml.safe_dump(content))
         return load(tmp_path / "analysis.yaml")
 
@@ -253,12 +247,8 @@ def tree(directory: Path) -> Path:
 
 def test_all_files_below_but_hidden_ones_and_what_python_makes(tmp_path: Path) -> None:
     tree(tmp_path)
-    assert dict(files_below(tmp_path, "lib")) == {
-        "lib/a.py": tmp_path / "a.py",
-        "lib/b.txt": tmp_path / "b.txt",
-        "lib/deep/er/c.py": tmp_path / "deep/er/c.py",
-        "lib/é ñ/'x y'.py": tmp_path / "é ñ/'x y'.py",
-    }
+    shown = ("a.py", "b.txt", "deep/er/c.py", "é ñ/'x y'.py")
+    assert dict(files_below(tmp_path, "lib")) == {f"lib/{name}": tmp_path / name for name in shown}
     assert sorted(dict(files_below(tmp_path, "lib", (".py",)))) == ["lib/a.py", "lib/deep/er/c.py", "lib/é ñ/'x y'.py"]
     assert files_below(tmp_path / "none", "lib") == []
 

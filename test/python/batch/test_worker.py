@@ -52,7 +52,6 @@ def make(tmp_path: Path, sample: Path) -> Make:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a process that does a job."""
     begun = []
 
     def begin(job: Path) -> subprocess.Popen[str]:
@@ -259,14 +258,10 @@ def test_variables_of_the_job_are_set(make: Make, tmp_path: Path, monkeypatch: p
 def test_paths_where_nothing_is_shared(tmp_path: Path) -> None:
     job = Job("skim-0000", "skim", "/u/results", "/u", storage={}, environment={"NANOML_CORRECTIONS": "/u2/own"})
     staging = Staging.of(job, tmp_path)
-    paths = {
-        "/u/results/a.root": str(tmp_path / "work" / "a.root"),
-        "/u/a.json": f"{tmp_path}/base/a.json",
-        "/u2/own": f"{tmp_path}/corrections",
-        "/u2/own/POG/a.json": f"{tmp_path}/corrections/POG/a.json",
-        "/u2/ownother": "/u2/ownother",
-        "/cvmfs/a.json": "/cvmfs/a.json",
-    }
+    places = {"/u/results/a.root": "work/a.root", "/u/a.json": "base/a.json"}
+    places |= {"/u2/own": "corrections", "/u2/own/POG/a.json": "corrections/POG/a.json"}
+    paths = {path: f"{tmp_path}/{place}" for path, place in places.items()}
+    paths |= {path: path for path in ("/u2/ownother", "/cvmfs/a.json")}
     assert {path: staging.rename(path) for path in paths} == paths
     cvmfs = Staging("/u/results", "/u", {}, tmp_path, corrections="/cvmfs")
     assert cvmfs.rename("/cvmfs/a.json") == "/cvmfs/a.json"

@@ -134,7 +134,7 @@ def test_anchors_in_a_place_of_their_own(write: Write) -> None:
         ("train: {decorrelate: {column: m, strength: 0}}", "1: train.decorrelate.strength: expected a number above 0"),
         ("train: {seed: 4294967296}", "1: train.seed: expected a whole number of at most 4294967295"),
         ("skim: {}", '1: skim: selects nothing. Give "selection", as in "selection: my_selection.py:DiMuon".'),
-        ("skim: {modules: ['a.py:B'], engine: columnar}", "1: skim.engine: modules run in nanoAOD-tools alone."),
+        ("datasets: {a: {files: b}}\nskim: {modules: ['a:B'], engine: columnar}", "2: skim.engine: modules run in"),
         ("skim: {selection: Trilepton}", "1: skim.selection: expected module:Class or file.py:Class"),
         ("skim: {selection: a:B, compression: ZSTD}", "1: skim.compression: expected ZSTD, LZMA, ZLIB or LZ4"),
         ("datasets: {.a: {files: c}}", '1: datasets..a: ".a" cannot be a name: expected letters, digits'),
@@ -242,15 +242,8 @@ ORDERS = maybe(BRANCHES | BRANCHES.map("-{}".format))
 SHARES = st.floats(0, 1, exclude_min=True)
 OBJECTS = st.builds(Objects, FEATURES, max=COUNTS, order=ORDERS)
 OBJECTS |= st.builds(Objects, FEATURES, quantile=SHARES, order=ORDERS)
-CONVERTS = st.builds(
-    Convert,
-    FEATURES,
-    st.dictionaries(BRANCHES, OBJECTS, max_size=2),
-    st.lists(TEXT, max_size=2),
-    maybe(st.just("gzip:9")),
-    COUNTS,
-    allow_gaps=st.booleans(),
-)
+READ = (FEATURES, st.dictionaries(BRANCHES, OBJECTS, max_size=2), st.lists(TEXT, max_size=2))
+CONVERTS = st.builds(Convert, *READ, maybe(st.just("gzip:9")), COUNTS, allow_gaps=st.booleans())
 TRAINS = st.builds(
     Train,
     # trees refuse settings of networks, and what is dumped has all
@@ -279,13 +272,8 @@ TRAINS = st.builds(
 
 
 MODEL_FILES = st.lists(TEXT, min_size=1, max_size=2, unique=True)
-SCORES = st.builds(
-    Score,
-    maybe(TEXTS),
-    MODEL_FILES,
-    st.dictionaries(BRANCHES, st.lists(POSITIVE, min_size=1, max_size=2), max_size=2),
-    st.booleans(),
-) | st.builds(Score, maybe(TEXTS))
+VALUES_OF = st.dictionaries(BRANCHES, st.lists(POSITIVE, min_size=1, max_size=2), max_size=2)
+SCORES = st.builds(Score, maybe(TEXTS)) | st.builds(Score, maybe(TEXTS), MODEL_FILES, VALUES_OF, st.booleans())
 
 
 @st.composite

@@ -90,11 +90,8 @@ def test_the_forms_that_the_message_on_bins_shows_are_taken(tmp_path: Path) -> N
 
 def test_unbinned_channels(tmp_path: Path) -> None:
     found = [UNBINNED.replace("{regions: [SR], seeds: 3, features: [pt]}", text) for text in ("SR", "[SR]", "[]")]
-    assert [config.fit and config.fit.of_events for config in (loaded(tmp_path, text) for text in found)] == [
-        Unbinned(["SR"]),
-        Unbinned(["SR"]),
-        None,
-    ]
+    fits = [loaded(tmp_path, text).fit for text in found]
+    assert [fit and fit.of_events for fit in fits] == [Unbinned(["SR"]), Unbinned(["SR"]), None]
     fit = loaded(tmp_path, UNBINNED).fit
     assert fit is not None
     assert fit.of_events == Unbinned(["SR"], ["pt"], 3)

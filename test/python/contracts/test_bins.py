@@ -110,15 +110,10 @@ def test_joined_bins_of_any_channels_have_background(signals: Any, backgrounds: 
 
 
 weights = st.floats(-2, 10).map(lambda it: round(it, 3))
+each_bin = [arrays(np.float64, (3, 12), elements=it) for it in (st.floats(-1, 5), weights, st.floats(0, 20))]
 
 
-@given(
-    arrays(np.float64, (3, 12), elements=st.floats(-1, 5)),
-    arrays(np.float64, (3, 12), elements=weights),
-    arrays(np.float64, (3, 12), elements=st.floats(0, 20)),
-    st.floats(0.1, 20),
-    st.integers(1, 12),
-)
+@given(*each_bin, st.floats(0.1, 20), st.integers(1, 12))
 def test_each_channel_fills_each_bin(signals: Any, backgrounds: Any, squares: Any, least: float, most: int) -> None:
     edges = bins_of_channels(np.stack([signals, backgrounds, squares], axis=1), least, most, least)
     assert [edges[0], edges[-1]] == [0, 12]

@@ -27,11 +27,9 @@ def content() -> dict[str, Any]:
     counts = {"entries": 5, "selected": 3, "duplicates": 0, **weights}
     read = plain(FileAccounting("a.root", 5, 3, 5.0, "Runs/genEventSumw", False))
     books = {"files": [read], **counts}
-    optional = {
-        "missing": [{"file": "b.root", "reason": "gone", "date": "2024-01-01T00:00:00+0000"}],
-        "duplicates": {"SingleMuon": 2},
-        "gaps": [{"file": "a.root", "first": 3, "stop": 5}],
-    }
+    missing = [{"file": "b.root", "reason": "gone", "date": "2024-01-01T00:00:00+0000"}]
+    gaps = [{"file": "a.root", "first": 3, "stop": 5}]
+    optional = {"missing": missing, "duplicates": {"SingleMuon": 2}, "gaps": gaps}
     counts = {"objects": 9, "lost": 1}
     return {
         "schema": 1,

@@ -31,7 +31,6 @@ CASES = {name: case for name, case in CASES.items() if Path(case[0].split()[1].r
 
 
 def made() -> Events:
-    """Events with electrons."""
     number = sum(COUNTS)
     columns = {
         "pt": RANDOM.uniform(20, 120, number),
@@ -148,10 +147,8 @@ def test_an_entry_that_cannot_be_is_an_error(entry: str, message: str, tmp_path:
 
 def test_a_shift_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     corrections = read(tmp_path, INVENTED_ENTRY)
-    check_refusals(
-        lambda *shift: electrons.shifted(made(), corrections, *shift),
-        *("electronScale", "electronScal", "electrons. Known are electronScale, electronSm"),
-    )
+    said = "electrons. Known are electronScale, electronSm"
+    check_refusals(lambda *shift: electrons.shifted(made(), corrections, *shift), "electronScale", "electronScal", said)
     text = (INVENTED / "2022" / "electronSS.json").read_text()
     text = re.sub('"(e?)smear"', lambda it: '"smear"' if it[1] else '"esmear"', text)  # errors above the widths
     (tmp_path / "wide.json").write_text(text)

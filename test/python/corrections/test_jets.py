@@ -125,8 +125,6 @@ CASES = {
 
 
 class Read(Selection):
-    """What corrected jets need."""
-
     branches = jets.branches()
     optional = jets.SIMPLIFIED
 

@@ -109,6 +109,7 @@ def test_the_recoil_is_corrected_along_and_across_the_boson(tmp_path: Path) -> N
     path = tmp_path / "HLepRare" / "2030_X" / "recoil.json"
     write_recoil(path)
     entries, one = era(tmp_path, propose(tmp_path, "2030", tmp_path).text), plain(path)
+    rescaled, error = (one[f"Recoil_correction_{name}"] for name in ("Rescaling", "Uncertainty"))
     random = np.random.default_rng(2)
     missing, boson, visible = ((random.uniform(5, 80, 50), random.uniform(-3.1, 3.1, 50)) for _ in range(3))
     jets = random.integers(0, 4, 50)
@@ -123,17 +124,12 @@ def test_the_recoil_is_corrected_along_and_across_the_boson(tmp_path: Path) -> N
         along, pt, count = full / np.hypot(*full), float(boson[0][n]), float(jets[n])
         across = np.array([-along[1], along[0]])
         u = before + seen - full
-        u = sum(
-            way * one["Recoil_correction_Rescaling"].evaluate("NLO", count, pt, name, u @ way)
-            for way, name in ((along, "Upara"), (across, "Uperp"))
-        )
+        ways = (("para", along), ("perp", across))
+        u = sum(way * rescaled.evaluate("NLO", count, pt, f"U{name}", u @ way) for name, way in ways)
         after = u - seen + full
         assert np.allclose(parts(found[0][n], found[1][n]), after, rtol=1e-7)
         h = -after - seen
-        h = sum(
-            way * one["Recoil_correction_Uncertainty"].evaluate("NLO", count, pt, name, h @ way, "RespUp")
-            for way, name in ((along, "Hpara"), (across, "Hperp"))
-        )
+        h = sum(way * error.evaluate("NLO", count, pt, f"H{name}", h @ way, "RespUp") for name, way in ways)
         assert np.allclose(parts(up[0][n], up[1][n]), -h - seen, rtol=1e-7)
     with pytest.raises(NanoMLError, match="Recoil_correction_Uncertainty has no RespU"):
         missing_momentum.recoil_shifted(entries.recoil_uncertainty, found, boson, visible, jets, "RespU")

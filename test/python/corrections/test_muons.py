@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -25,13 +26,10 @@ RANDOM = np.random.default_rng(5)
 def made() -> Events:
     """Events with muons, of which some have too little or too much momentum."""
     number = sum(COUNTS)
-    columns = {
-        "pt": np.concatenate([[20.0, 250.0], RANDOM.uniform(27, 190, number - 2)]),
-        "eta": RANDOM.uniform(-2.4, 2.4, number),
-        "phi": RANDOM.uniform(-3.1, 3.1, number),
-        "charge": RANDOM.choice([-1, 1], number).astype(np.int32),
-        "nTrackerLayers": RANDOM.integers(6, 18, number).astype(np.uint8),
-    }
+    columns: dict[str, Any] = {"pt": np.concatenate([[20.0, 250.0], RANDOM.uniform(27, 190, number - 2)])}
+    columns |= {"eta": RANDOM.uniform(-2.4, 2.4, number), "phi": RANDOM.uniform(-3.1, 3.1, number)}
+    columns["charge"] = RANDOM.choice([-1, 1], number).astype(np.int32)
+    columns["nTrackerLayers"] = RANDOM.integers(6, 18, number).astype(np.uint8)
     lists = {f"Muon_{name}": ak.unflatten(values, COUNTS) for name, values in columns.items()}
     numbers = {"run": np.ones(5, np.uint32), "luminosityBlock": np.arange(1, 6, dtype=np.uint32)}
     return Events({**lists, **numbers, "event": np.arange(11, 16, dtype=np.uint64)}, dict.fromkeys(lists, "Muon"))

@@ -85,11 +85,9 @@ def test_any_set_has_the_uncertainty_of_lhapdf(kind: str, confidence: float) -> 
     own = PdfSet(12345, 12, kind, confidence=confidence)
     factor, weight, yields = pdf(ak.Array(values), own), pdf_weight(own), values.sum(axis=0)
     members = yields[1:] - yields[0]
-    expected = {
-        "replicas": members.std(ddof=1),
-        "symmhessian": np.sqrt((members**2).sum()),
-        "hessian": np.sqrt(((members[::2] - members[1::2]) ** 2).sum()) / 2,
-    }[kind] / (1.6448536 if confidence == 90 else 1)
+    formulas = {"replicas": members.std(ddof=1), "symmhessian": np.sqrt((members**2).sum())}
+    formulas["hessian"] = np.sqrt(((members[::2] - members[1::2]) ** 2).sum()) / 2
+    expected = formulas[kind] / (1.6448536 if confidence == 90 else 1)
     varied = np.array([each.sum() for each in factor.variations.values()])
     assert list(weight.variations) == list(factor.variations)
     assert len(varied) == (6 if kind == "hessian" else 12)
@@ -212,17 +210,15 @@ def file_of_legs(folder: Path) -> Path:
     corrections = []
     for name, shift in (("DataEff", 0.0), ("McEff", 0.02)):
         legs = {
-            f"leg{place}": invented.category(
-                "ValType",
-                {
-                    key: invented.binning("pt", (15.0, 30.0, 200.0), [0.5 + up, top + shift + up], "error")
-                    for key, up in (("nom", 0.0), ("up", 0.03), ("down", -0.03))
-                },
-            )
+            f"leg{place}": {
+                key: invented.binning("pt", (15.0, 30.0, 200.0), [0.5 + up, top + shift + up], "error")
+                for key, up in (("nom", 0.0), ("up", 0.03), ("down", -0.03))
+            }
             for place, top in enumerate((0.8, 0.9, 0.96))
         }
         inputs = {"ValType": "string", "Path": "string", "eta": "real", "pt": "real"}
-        corrections.append(invented.correction(f"Electron-HLT-{name}", inputs, invented.category("Path", legs)))
+        of_leg = invented.category("Path", {leg: invented.category("ValType", each) for leg, each in legs.items()})
+        corrections.append(invented.correction(f"Electron-HLT-{name}", inputs, of_leg))
     return invented.write(folder / "electronHlt.json", *corrections)
 
 

@@ -56,7 +56,6 @@ def run(environment: Mapping[str, str], *words: str) -> subprocess.CompletedProc
 
 
 def info(environment: Mapping[str, str], *words: str) -> tuple[int, str]:
-    """Exit code and output of `nanoml proxy info`, run in this process."""
     done = CliRunner().invoke(proxy, ["info", *words], env={"X509_USER_PROXY": None, **environment})
     return done.exit_code, done.output
 

@@ -210,12 +210,11 @@ def check_damaged(data: bytes, path: Path, content: bytes) -> None:
     assert not any(line in text for line in key.decode().split())
 
 
+INSTEAD = st.binary(max_size=80) | st.sampled_from([b"A", b"\n", b"/" * 40])
+
+
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    start=st.floats(0, 1, exclude_max=True),
-    length=st.integers(0, 80),
-    instead=st.one_of(st.binary(max_size=80), st.sampled_from([b"A", b"\n", b"/" * 40])),
-)
+@given(start=st.floats(0, 1, exclude_max=True), length=st.integers(0, 80), instead=INSTEAD)
 def test_damaged_files(content: bytes, tmp_path: Path, start: float, length: int, instead: bytes) -> None:
     at = int(start * len(content))
     check_damaged(content[:at] + instead + content[at + length :], tmp_path / "proxy", content)

@@ -75,12 +75,9 @@ def test_classes_are_counted(tmp_path: Path) -> None:
     content = inspect_file(write(tmp_path / "a.h5")).to_json()
     assert content["own"] is True
     assert content["warnings"] == []
-    assert content["classes"] == [
-        {"name": "signal", "label": 0, "events": 2, "weights": 1.5},
-        {"name": "WZ", "label": 1, "events": 2, "weights": 0.5},
-        {"name": "ZG", "label": 2, "events": 0, "weights": 0},
-        {"name": None, "label": -1, "events": 1, "weights": 2.0},
-    ]
+    assert [*content["classes"][0]] == ["name", "label", "events", "weights"]
+    rows = [tuple(each.values()) for each in content["classes"]]
+    assert rows == [("signal", 0, 2, 1.5), ("WZ", 1, 2, 0.5), ("ZG", 2, 0, 0), (None, -1, 1, 2.0)]
 
 
 @pytest.mark.parametrize(("weight", "total"), [("weight", 0.5), ("genWeight", 0.5), (None, 2.0)])

@@ -169,12 +169,9 @@ def test_templates_of_a_fit_and_its_workspace(templates: Templates, tmp_path: Pa
     assert [(each["histogram"], each["channel"]) for each in found["yields"]] == 3 * [("", "SR_2018")] + [("", "CR")]
     kinds = {"staterror": "mcstat", "normsys": "jes", "histosys": "jes"}
     modifiers = [{"name": name, "type": kind} for kind, name in kinds.items()]
-    workspace = {
-        "channels": [{"name": "SR", "samples": [{"name": "W", "data": [1, 2.5], "modifiers": modifiers}]}],
-        "observations": [{"name": "SR", "data": [4, 5]}],
-        "measurements": [{"name": "x", "config": {"poi": "mu", "parameters": []}}],
-        "version": "1.0.0",
-    }
+    samples, measurement = {"name": "W", "data": [1, 2.5], "modifiers": modifiers}, {"poi": "mu", "parameters": []}
+    about = {"channels": [{"name": "SR", "samples": [samples]}], "observations": [{"name": "SR", "data": [4, 5]}]}
+    workspace = {**about, "measurements": [{"name": "x", "config": measurement}], "version": "1.0.0"}
     (tmp_path / "a.json").write_text(json.dumps(workspace))
     yields = [tuple(each.values())[1:] for each in content(tmp_path / "a.json")["yields"]]
     assert yields == [("SR", "W", 2, 3.5, ["jes"]), ("SR", DATA, 2, 9, [])]

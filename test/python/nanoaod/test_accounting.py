@@ -63,13 +63,9 @@ def test_files_without_weights_are_distinguished(nano_file: Path, monkeypatch: p
 
 def _events(path: Path, runs: list[int], rntuple: bool = False, **columns: Any) -> Path:
     """Events of these runs, with columns of the same length."""
-    length = len(runs)
-    arrays = {
-        "run": np.array(runs, "u4"),
-        "luminosityBlock": np.ones(length, "u4"),
-        "event": np.arange(length, dtype="u8"),
-        **{name: np.full(length, value, "f4") for name, value in columns.items()},
-    }
+    run, event = np.array(runs, "u4"), np.arange(len(runs), dtype="u8")
+    arrays: Any = {"run": run, "luminosityBlock": np.ones_like(run), "event": event}
+    arrays |= {name: np.full(len(runs), value, "f4") for name, value in columns.items()}
     with uproot.recreate(path) as file:
         if rntuple:
             file["Events"] = arrays

@@ -78,9 +78,7 @@ def events(file: RootFile) -> Sequence[Event]:
 
 
 @pytest.mark.parametrize(("cut", "meaning"), CUTS)
-def test_a_cut_has_the_same_meaning_as_in_python(
-    cut: str, meaning: Callable[[Event], bool], file: RootFile, events: Sequence[Event]
-) -> None:
+def test_cuts_as_in_python(cut: str, meaning: Callable[[Event], bool], file: RootFile, events: Sequence[Event]) -> None:
     assert passing(cut, file) == [meaning(event) for event in events]
 
 
@@ -205,12 +203,10 @@ def test_random_expressions_agree_with_python(made: Made, content: Any) -> None:
         for x, objects in content
     ]
     lists = ak.Array([[[0.0, 0]], *([[*pair] for pair in objects] for _, objects in content)])[1:]
-    arrays = {
-        "x": np.array([event["x"] for event in events], np.float32),
-        "nObj": np.array([event["nObj"] for event in events], np.uint32),
-        "Obj_x": ak.values_astype(lists[:, :, 0], np.float32),
-        "Obj_k": ak.values_astype(lists[:, :, 1], np.int8),
-    }
+    of_event = {"x": np.float32, "nObj": np.uint32}
+    arrays: Any = {name: np.array([event[name] for event in events], kind) for name, kind in of_event.items()}
+    arrays["Obj_x"] = ak.values_astype(lists[:, :, 0], np.float32)
+    arrays["Obj_k"] = ak.values_astype(lists[:, :, 1], np.int8)
     expected = [any(value != 0 for value in made.values(event)) for event in events]
     assert Formula(made.text).mask(arrays, len(events)).tolist() == expected
 

@@ -46,7 +46,6 @@ def mask_of(sections: Pairs) -> LumiMask:
 
 
 def pairs_in(content: Mapping[Any, Any]) -> Pairs:
-    """The pairs of a luminosity JSON, one by one."""
     ranges = ((int(run), first, last) for run, each in content.items() for first, last in each)
     return {(run, block) for run, first, last in ranges for block in range(first, last + 1)}
 

@@ -83,11 +83,8 @@ def test_inspection_tells_the_state_of_a_merged_file(tmp_path: Path) -> None:
 
 def test_runs_may_be_elsewhere(tmp_path: Path) -> None:
     """nanoAOD-tools copies Runs with the first entry only, and with a luminosity JSON it copies some rows."""
-    for name, record, runs in (
-        ("later", skim(4, 10), 0.0),
-        ("none", skim(0, 10), None),
-        ("json", skim(0, 10, criteria=Criteria(CertifiedBy("a", "b"))), 3.0),
-    ):
+    certified = skim(0, 10, criteria=Criteria(CertifiedBy("a", "b")))
+    for name, record, runs in (("later", skim(4, 10), 0.0), ("none", skim(0, 10), None), ("json", certified, 3.0)):
         path = write(tmp_path / f"{name}.root", [record.rows()], record.accounting.selected, runs)
         with RootFile(path) as file:
             assert record.contradiction(file) is None

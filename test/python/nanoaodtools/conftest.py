@@ -10,7 +10,6 @@ from services.nanoaodtools import Postprocess, postprocessor
 
 @pytest.fixture(scope="session")
 def source(sample: Path) -> Path:
-    """A file of a thousand events."""
     return sample / "WprimeToWZToLNuLL_M600" / "WprimeToWZToLNuLL_M600_0.root"
 
 

@@ -60,11 +60,8 @@ class Muons(Selection):
         events = cutflow.cut("missing momentum", events.MET.pt > 30, events)
         hard = events.Muon.pt > 20
         events, hard = cutflow.cut("hard muon", ak.any(hard, axis=1), events, hard)
-        return events, {
-            "nHard": ak.sum(hard, axis=1),
-            "ht": ak.sum(ak.values_astype(events.Muon.pt, np.float64), axis=1),
-            "hasMuon": ak.num(events.Muon.pt) > 0,
-        }
+        pt = ak.values_astype(events.Muon.pt, np.float64)
+        return events, {"nHard": ak.sum(hard, axis=1), "ht": ak.sum(pt, axis=1), "hasMuon": ak.num(pt) > 0}
 
 
 class After(Selection):
@@ -285,12 +282,10 @@ def test_nothing_else_notices(tmp_path: Path) -> None:
     assert type(module.selection) is Trilepton
 
     (tmp_path / "mine.py").write_text(
-        "from MLTools.NanoML.nanoaodtools import postproc_module\n"
+        "from MLTools.NanoML.nanoaodtools import postproc_module as made\n"
         "from MLTools.NanoML.selection import Selection\n"
-        "class Mine(Selection):\n"
-        "    number = 1\n"
-        "mine = postproc_module(Mine)\n"
-        "other = postproc_module(lambda: Mine())\n"
+        "class Mine(Selection):\n    number = 1\n"
+        "mine, other = made(Mine), made(lambda: Mine())\n"
     )
     mine = load_selection("mine.py:Mine", tmp_path)
     module = sys.modules[type(mine).__module__]

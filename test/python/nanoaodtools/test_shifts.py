@@ -57,7 +57,6 @@ class Even(ShiftedJets):
 
 @pytest.fixture(scope="module")
 def numbers(source: Path) -> list[int]:
-    """The number of each event."""
     with RootFile(source) as file:
         found: list[int] = np.asarray(file.read(["event"])["event"]).tolist()
     return found
@@ -177,7 +176,6 @@ class Marked(ShiftedJets):
     branches = (*ShiftedJets.branches, "mark")
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """As it is."""
         return super().select(cutflow.cut("marked", np.asarray(events.mark) > 0, events), cutflow)
 
 
@@ -222,7 +220,6 @@ class Early(Selection):
     columns = {"early": Column("f4", "missing momentum [GeV]")}
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
         events = cutflow.cut("some momentum", np.asarray(events.MET.pt) > 65, events)
         return events, {"early": events.MET.pt}
 
@@ -235,7 +232,6 @@ class Late(Selection):
     weights = {"late": Weight(())}
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
         cutflow.weigh("late", lambda: 1 + np.asarray(events.nSoftMuon_jesUp) / 4)
         events = cutflow.cut("missing momentum", np.asarray(events.Jet1_pt_jesUp) > 80, events)
         ratio = np.asarray(events.Jet1_pt_jesUp, "f8") / np.asarray(events.Jet1_pt)
@@ -347,7 +343,6 @@ class Scaled(Selection):
         return events.replaced(["Muon_pt"], lambda left: {"Muon_pt": left.Muon_pt * 1.1})
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
         total = np.asarray(ak.sum(events.Muon.pt, axis=1))
         events, total = cutflow.cut("hard muons", total > 30, events, total)
         return events, {"total": total}
@@ -487,7 +482,6 @@ class HardMuons(Selection):
         return events.replaced(["Muon_pt"], lambda left: {"Muon_pt": left.flat("Muon").pt * factor})
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
         muons = events.flat("Muon")
         hard = muons.keep(muons.pt > 30)
         events, hard = cutflow.cut("a hard muon", hard.counts > 0, events, hard)

@@ -22,12 +22,9 @@ def likelihood(observed: list[float]) -> dict[str, Any]:
         {"name": "other", "data": [1.0, 0.0], "modifiers": [strength]},
         {"name": "WZ", "data": [20.0, 4.0], "modifiers": [normal]},
     ]
-    return {
-        "version": "1.0.0",
-        "channels": [{"name": "SR", "samples": samples}],
-        "observations": [{"name": "SR", "data": observed}],
-        "measurements": [{"name": "nanoml", "config": {"poi": "mu", "parameters": []}}],
-    }
+    found = {"channels": [{"name": "SR", "samples": samples}], "observations": [{"name": "SR", "data": observed}]}
+    measurement = {"name": "nanoml", "config": {"poi": "mu", "parameters": []}}
+    return {"version": "1.0.0", **found, "measurements": [measurement]}
 
 
 def test_another_signal_gets_the_uncertainties_of_the_yield_alone() -> None:

@@ -88,10 +88,8 @@ def test_each_file_is_reported_once(
     url = f"{storage.url}/reported/store/mc/WZ/NANOAODSIM/a.root"
     assert entries(url) == entries(url) == entries(central) == entries(central)
     common = {"eventType": "touch", "clientState": "DONE", "account": "jane", "scope": "cms"}
-    assert told == [
-        {**common, "filename": "/store/mc/WZ/NANOAODSIM/a.root", "localSite": site, "remoteSite": site}
-        for site in ("T2_CH_CERN", "T2_DE_DESY")
-    ]
+    sites = [{"localSite": site, "remoteSite": site} for site in ("T2_CH_CERN", "T2_DE_DESY")]
+    assert told == [{**common, "filename": "/store/mc/WZ/NANOAODSIM/a.root", **each} for each in sites]
 
 
 def test_a_failure_is_told_and_the_server_is_not_asked_again(
@@ -161,7 +159,6 @@ def test_the_collection_of_a_branch() -> None:
 
 
 def written(path: Path, **histograms: Any) -> list[Any]:
-    """Histograms as they are read back."""
     with uproot.recreate(path) as file:
         for name, histogram in histograms.items():
             file[name] = histogram

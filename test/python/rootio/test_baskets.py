@@ -46,15 +46,10 @@ def made(path: Path, codec: str, sizes: list[int]) -> Path:
         for size in sizes:
             counts = random.integers(0, 4, size)
             total = int(counts.sum())
-            tree.extend(
-                {
-                    "x": random.normal(size=size).astype("f4"),
-                    "on": random.random(size) < 0.5,
-                    "n": random.integers(0, 2**63, size, dtype="u8"),
-                    "jet": ak.unflatten(random.integers(0, 5, total).astype("f4"), counts),
-                    "id": ak.unflatten(random.integers(0, 255, total).astype("u1"), counts),
-                }
-            )
+            numbers = {"x": random.normal(size=size).astype("f4"), "on": random.random(size) < 0.5}
+            numbers["n"] = random.integers(0, 2**63, size, dtype="u8")
+            more = {"jet": random.integers(0, 5, total).astype("f4"), "id": random.integers(0, 255, total).astype("u1")}
+            tree.extend({**numbers, **{name: ak.unflatten(values, counts) for name, values in more.items()}})
     return path
 
 

@@ -58,8 +58,6 @@ def test_other_content_is_an_error() -> None:
 
 @dataclass(frozen=True)
 class Note:
-    """What a file of its own holds."""
-
     text: str
 
 

@@ -17,13 +17,9 @@ from MLTools.NanoML.selection.selection import BoundSelection
 from MLTools.NanoML.selection.shifts import Checkpoint
 from MLTools.NanoML.selection.tryout import on_events
 
-EVENTS = {
-    "Muon_pt": [[50.0, 30.0], [], [21.0], [25.0, 22.0], [70.0]],
-    "Jet_pt": [[29.0], [31.0], [60.0, 20.0], [], [31.0]],
-    "MET_pt": [50.0, 40.0, 30.0, 20.0, 10.0],
-    "HLT_Mu": [True, True, True, True, False],
-    "genWeight": [1.0, -1.0, 0.5, 2.0, 1.0],
-}
+MUONS, JETS = [[50.0, 30.0], [], [21.0], [25.0, 22.0], [70.0]], [[29.0], [31.0], [60.0, 20.0], [], [31.0]]
+EVENTS: dict[str, Any] = {"Muon_pt": MUONS, "Jet_pt": JETS, "MET_pt": [50.0, 40.0, 30.0, 20.0, 10.0]}
+EVENTS |= {"HLT_Mu": [True, True, True, True, False], "genWeight": [1.0, -1.0, 0.5, 2.0, 1.0]}
 
 
 class Resumes(Selection):
@@ -52,7 +48,6 @@ class Resumes(Selection):
         return self.rest(events, cutflow, muons, total, hardest)
 
     def weight_of(self, total: Any) -> Any:
-        """With its variations."""
         return Factor(total / 50, {"up": total / 40, "down": total / 60})
 
     def begin(self, events: Events, cutflow: Cutflow) -> None:
@@ -62,7 +57,6 @@ class Resumes(Selection):
         cutflow.weigh("muons", lambda: self.weight_of(ones))
 
     def rest(self, events: Events, cutflow: Cutflow, muons: Any, total: Any, hardest: Any) -> Any:
-        """What follows the first cut."""
         total += ak.to_numpy(ak.sum(events.Jet.pt, axis=1))  # in place, which must not reach the next shift
         events, muons, total = cutflow.cut("hard", total + np.asarray(hardest) > 80, events, muons, total)
         return events, {"sum": total + muons.counts, "MET": events.MET.pt}
@@ -92,8 +86,6 @@ class NarrowedByHand(Resumes):
 
 
 class NeedsEvents(Resumes):
-    """Cannot do without events."""
-
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
         if not len(events):
             raise ValueError("no events")
@@ -101,8 +93,6 @@ class NeedsEvents(Resumes):
 
 
 class OtherCuts(Resumes):
-    """Has other cuts without events."""
-
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
         if not len(events):
             events = cutflow.cut("none", np.zeros(0, bool), events)
@@ -110,8 +100,6 @@ class OtherCuts(Resumes):
 
 
 class ReplacedInside(Resumes):
-    """Replaces a branch itself, before the cut."""
-
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
         return super().select(events.replaced(["MET_pt"], lambda left: {"MET_pt": left.MET.pt + 1}), cutflow)
 
@@ -152,7 +140,6 @@ class OwnObject(Resumes):
 
 @pytest.fixture(autouse=True)
 def few_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few events are enough to go on."""
     monkeypatch.setattr(module_of_shifts, "LEAST_EVENTS", 0)
 
 
@@ -303,14 +290,12 @@ def test_no_events_outlive_their_chunk(kind: type[Resumes]) -> None:
 
 
 def repeated(selection: Selection, monkeypatch: pytest.MonkeyPatch, arrays: Any = EVENTS) -> Selected:
-    """The result if everything is repeated."""
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "is_free_of", lambda *_: False)
         return on_events(selection, arrays)
 
 
 def compare(one: Selected, other: Selected) -> None:
-    """All of two results."""
     assert one.rows.tolist() == other.rows.tolist()
     columns, expected = ({name: it.tolist() for name, it in each.columns.items()} for each in (one, other))
     assert columns == expected

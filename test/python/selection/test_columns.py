@@ -12,12 +12,8 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import UP_DOWN, Column, Cutflow, DatasetInfo, Events, Factor, Selected, Selection, Weight
 from MLTools.NanoML.selection.tryout import on_events
 
-EVENTS = {
-    "Jet_pt": [[50.0, 20.0, 30.0], [], [40.0]],
-    "Jet_eta": [[0.5, 1.5, -2.0], [], [0.1]],
-    "Jet_phi": [[0.0, 1.0, 2.0], [], [3.0]],
-    "event": [1, 2, 3],
-}
+EVENTS: dict[str, Any] = {"Jet_pt": [[50.0, 20.0, 30.0], [], [40.0]], "Jet_eta": [[0.5, 1.5, -2.0], [], [0.1]]}
+EVENTS |= {"Jet_phi": [[0.0, 1.0, 2.0], [], [3.0]], "event": [1, 2, 3]}
 
 
 def made(what: Callable[[Events], Any], **fields: Column) -> Selected:

@@ -192,8 +192,6 @@ def test_a_mistake_with_a_weight_is_explained(call: Callable[[Cutflow], Any], me
 
 
 class Weighted(Selection):
-    """Events with missing momentum, and a weight."""
-
     branches = ("MET_pt",)
     optional = {"Pileup_nTrueInt": 0.0}
     weights = {"pileup": Weight()}

@@ -111,13 +111,8 @@ def test_branches_are_resolved_and_all_missing_ones_named() -> None:
         Glob().resolve(["MET_pt", "Muon_pt", "Muon_eta"], "a.root")
 
 
-EVENTS = {
-    "Muon_pt": [[30.0, 20.0], [], [40.0]],
-    "Muon_eta": [[0.0, 1.0], [], [2.0]],
-    "Muon_phi": [[0.0, 1.0], [], [2.0]],
-    "Jet_pt": [[30.0], [50.0], []],
-    "MET_pt": [1.0, 2.0, 3.0],
-}
+EVENTS: dict[str, Any] = {f"Muon_{name}": [[0.0, 1.0], [], [2.0]] for name in ("eta", "phi")}
+EVENTS |= {"Muon_pt": [[30.0, 20.0], [], [40.0]], "Jet_pt": [[30.0], [50.0], []], "MET_pt": [1.0, 2.0, 3.0]}
 
 
 def message_of(mistake: Callable[[Any], Any]) -> str:
@@ -232,14 +227,11 @@ class UndeclaredField(Selection):
 
 def test_a_column_that_is_none_is_named_with_its_line() -> None:
     lines = Path(__file__).read_text().split("\n")
-    for selection, line, attribute in (
-        (Undeclared, '"x": "f4"', "columns"),
-        (UndeclaredField, '"Good"', "collections"),
-    ):
+    for kind, line, attribute in ((Undeclared, '"x": "f4"', "columns"), (UndeclaredField, '"Good"', "collections")):
         number = next(number for number, text in enumerate(lines, 1) if line in text)
-        said = rf"test_selection.py:{number}: {selection.__name__}: `{attribute}` declares .* Write Column"
+        said = rf"test_selection.py:{number}: {kind.__name__}: `{attribute}` declares .* Write Column"
         with pytest.raises(NanoMLError, match=said):
-            selection().made  # noqa: B018
+            kind().made  # noqa: B018
 
 
 class Muons(Selection):

@@ -45,7 +45,6 @@ class Shifted(Selection):
         return events.replaced([branch], lambda left: {branch: left[branch] * SIZES[direction]})
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
         cutflow.weigh("early", lambda: 1 + np.asarray(events.event) % 3)
         muons = events.flat("Muon")
         events, muons = cutflow.cut("even", np.asarray(events.event) % 2 == 0, events, muons)
@@ -67,7 +66,6 @@ class JetsFirst(Shifted):
     """A cut on jets before all others, which narrows events alone; after it, each event has a first jet."""
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
         events = cutflow.cut("a first jet", ak.any(events.Jet.pt > 25, axis=1), events)
         events, left = super().select(events, cutflow)
         return events, {**left, "MET": events.MET.pt + ak.max(events.Jet.pt, axis=1) + events.Jet.pt[:, 0]}
@@ -88,7 +86,6 @@ class MissingLast(JetsFirst):
         return shifted.replaced(["MET_pt"], lambda left: {"MET_pt": left.MET_pt + ak.sum(left.Jet_pt, axis=1)})
 
     def select(self, events: Events, cutflow: Cutflow) -> tuple[Events, dict[str, Any]]:
-        """See the class."""
         cutflow.weigh("early", lambda: 1 + np.asarray(events.event) % 3)
         events = cutflow.cut("a first jet", ak.any(events.Jet.pt > 25, axis=1), events)
         events = cutflow.cut("even", np.asarray(events.event) % 2 == 0, events)
@@ -147,15 +144,10 @@ def test_what_follows_a_cut_on_jets_is_selected_once(kind: type[Shifted], monkey
 
 def compare(events: list[Any], kind: type[Shifted]) -> None:
     """A selection of events with those under single shifts."""
-    arrays = {
-        "Muon_pt": [event[0] for event in events],
-        "Jet_pt": [event[1] for event in events],
-        "Jet_eta": [[pt / 20 for pt in event[1]] for event in events],
-        "MET_pt": [event[2] for event in events],
-        "Other_x": [1.0] * len(events),
-        "event": [event[3] for event in events],
-        "genWeight": [event[4] for event in events],
-    }
+    names = ("Muon_pt", "Jet_pt", "MET_pt", "event", "genWeight")
+    arrays: dict[str, Any] = {name: [event[place] for event in events] for place, name in enumerate(names)}
+    arrays["Jet_eta"] = [[pt / 20 for pt in event[1]] for event in events]
+    arrays["Other_x"] = [1.0] * len(events)
     if not any(arrays["Muon_pt"]) or not any(arrays["Jet_pt"]):
         return  # lists of numbers of no type
     found, nominal = on_events(kind(), arrays), on_events(plain_of(kind), arrays)
@@ -191,14 +183,8 @@ def check(found: Selected, plain: Selected, suffix: str) -> None:
         assert column is found.columns[name] or name == "Good_place" or column.tolist() != found.columns[name].tolist()
 
 
-EVENTS = {
-    "Muon_pt": [[50.0], [21.0], [21.0]],
-    "Jet_pt": [[29.0], [31.0], [60.0]],
-    "Jet_eta": [[0.0], [0.0], [0.0]],
-    "MET_pt": [50.0, 50.0, 50.0],
-    "Other_x": [1.0, 1.0, 1.0],
-    "event": [2, 4, 6],
-}
+EVENTS: dict[str, Any] = {"Muon_pt": [[50.0], [21.0], [21.0]], "Jet_pt": [[29.0], [31.0], [60.0]]}
+EVENTS |= {"Jet_eta": [[0.0]] * 3, "MET_pt": [50.0] * 3, "Other_x": [1.0] * 3, "event": [2, 4, 6]}
 
 
 def test_columns_and_flags() -> None:

@@ -41,7 +41,6 @@ PAGES = {"training/report.html", "histograms/histograms.html", "fit/report.html"
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """An analysis of which nothing is done."""
     (tmp_path / "search.yaml").write_text(TEXT)
     (tmp_path / "results").mkdir()
     return load(tmp_path / "search.yaml")
@@ -62,7 +61,6 @@ def skimmed(config: Config) -> None:
 
 
 def trained(config: Config) -> None:
-    """What the report on a training leaves."""
     directory = config.base / "results/training"
     directory.mkdir()
     verdict = [
@@ -90,7 +88,6 @@ def filled(config: Config) -> None:
 
 
 def fitted(config: Config) -> None:
-    """What the fit leaves."""
     directory = config.base / "results/fit"
     directory.mkdir()
     content = {
@@ -107,7 +104,6 @@ def text_of(config: Config) -> str:
 
 
 def rows(page: str) -> dict[str, list[str]]:
-    """The rows of all tables by their first cell."""
     found = (re.findall(r"<td>(.*?)</td>", line) for line in re.findall(r"<tr>(.*?)</tr>", page))
     return {name: cells for name, *cells in filter(None, found)}
 
@@ -117,11 +113,9 @@ def test_one_page_says_where_an_analysis_stands(config: Config) -> None:
         made(config)
     page = text_of(config)
     assert "<h1>Analysis: search</h1>" in page
-    for number, what in (
-        ("0.69", "expected limit"),
-        ("0.9337 ± 0.0085", "AUC of the networks"),
-        ("2.8 + 125", "expected events in SR, signal + background"),
-    ):
+    numbers = {"0.69": "expected limit", "0.9337 ± 0.0085": "AUC of the networks"}
+    numbers["2.8 + 125"] = "expected events in SR, signal + background"
+    for number, what in numbers.items():
         assert f"<li><b>{number}</b>{what}</li>" in page
     questions = re.findall(r"</span><b>(.*?)</b>", page)
     assert questions == ["Overtrained?", "Correlated?", "Calibrated?", "Is every file read?"]

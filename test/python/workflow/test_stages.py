@@ -93,7 +93,6 @@ def skimmed(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
 
 @pytest.fixture
 def config(skimmed: Path, tmp_path: Path) -> Path:
-    """A copy of its own."""
     return shutil.copytree(skimmed, tmp_path / "copy") / "a.yaml"
 
 

@@ -17,7 +17,6 @@ EVENTS = 40  # the second half is another cluster, and another run
 
 
 def event(number: int) -> dict[str, Any]:
-    """An event by the names that it has in a TTree."""
     muons = range(number % 4)
     return {
         "run": 1 + number // 20,
@@ -193,7 +192,6 @@ void write(const char *path, bool records) {
 
 
 def main() -> None:
-    """Write the files."""
     import ROOT
 
     ROOT.gInterpreter.Declare(_CODE.replace("EVENTS", str(EVENTS)))

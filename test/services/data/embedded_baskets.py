@@ -24,7 +24,6 @@ def weight(event: int) -> float:
 
 
 def main() -> None:
-    """Write the file."""
     import ROOT
 
     file = ROOT.TFile(str(PATH), "RECREATE", "", 101)

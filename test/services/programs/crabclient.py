@@ -48,7 +48,6 @@ def main() -> int:
 
 
 def configuration(path: str) -> dict[str, dict[str, Any]]:
-    """What a crab_cfg.py sets."""
     module = types.ModuleType("CRABClient.UserUtilities")
     module.config = lambda: types.SimpleNamespace(**{name: types.SimpleNamespace() for name in SECTIONS})  # type: ignore[attr-defined]
     sys.modules.update({"CRABClient": types.ModuleType("CRABClient"), "CRABClient.UserUtilities": module})
@@ -190,10 +189,7 @@ def remake(options: Namespace) -> int:
     return 0
 
 
-COMMANDS = {
-    "submit": submit, "status": status, "resubmit": resubmit, "kill": kill, "getoutput": getoutput, "getlog": getlog,
-    "tasks": tasks, "remake": remake,
-}  # fmt: skip
+COMMANDS = {it.__name__: it for it in (submit, status, resubmit, kill, getoutput, getlog, tasks, remake)}
 OPTIONS = {
     "submit": ("-c --config",),
     "status": ("-d --dir", "--json"),

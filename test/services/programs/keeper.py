@@ -39,15 +39,9 @@ def bury(*_: Any) -> None:
 
 def start(order: dict[str, Any], directory: str) -> int:
     with open(order["log"], "ab") as log:
-        return subprocess.Popen(
-            order["argv"],
-            env=order["environment"],
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        ).pid
+        ends = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        where = {"env": order["environment"], "cwd": directory}
+        return subprocess.Popen(order["argv"], **where, **ends, start_new_session=True).pid
 
 
 def children() -> list[int]:

@@ -35,18 +35,12 @@ def transfer(url: str, local: str, upload: bool) -> tuple[str, int]:
     # -p makes the directories
     ends = (local, url) if upload else (url, local)
     done = subprocess.run(["xrdcp", "-f", "-s", "-p", *ends], capture_output=True, text=True, check=False)
-    facts = {
-        "TransferUrl": quoted(url),
-        "TransferFileName": quoted(local),
-        "TransferType": quoted("upload" if upload else "download"),
-        "TransferProtocol": quoted(url.partition(":")[0]),
-        "TransferStartTime": int(start),
-        "TransferEndTime": int(time.time()),
-        "TransferSuccess": "false" if done.returncode else "true",
-    }
+    facts = {"Url": quoted(url), "FileName": quoted(local), "Type": quoted("upload" if upload else "download")}
+    facts |= {"Protocol": quoted(url.partition(":")[0]), "StartTime": int(start), "EndTime": int(time.time())}
+    facts["Success"] = "false" if done.returncode else "true"
     if done.returncode:
-        facts["TransferError"] = quoted(f"xrdcp: exit code {done.returncode}: {done.stderr}")
-    return "[ " + " ".join(f"{name} = {value};" for name, value in facts.items()) + " ]\n", done.returncode
+        facts["Error"] = quoted(f"xrdcp: exit code {done.returncode}: {done.stderr}")
+    return "[ " + " ".join(f"Transfer{name} = {value};" for name, value in facts.items()) + " ]\n", done.returncode
 
 
 def quoted(text: str) -> str:

@@ -33,12 +33,8 @@ while True:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_daemons_end_with_the_tests(number: signal.Signals) -> None:
-    with running(
-        [sys.executable, "-c", TESTS, str(Path(__file__).resolve().parents[2])],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as tests:
+    words, ends = [sys.executable, "-c", TESTS, str(Path(__file__).resolve().parents[2])], subprocess.PIPE
+    with running(words, stdout=ends, stderr=subprocess.DEVNULL, text=True) as tests:
         assert tests.stdout is not None
         directory, *pids = tests.stdout.readline().split()
         assert len(pids) == 3

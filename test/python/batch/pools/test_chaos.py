@@ -39,7 +39,6 @@ def make(condor_pool: CondorPool, tmp_path: Path) -> Iterator[Make]:
 
 
 def number_of(pool: CondorPool, job: str) -> str:
-    """The number of a job of a DAG."""
     found = pool.run(["condor_q", "-constraint", f'DAGNodeName == "{job}"', "-af:j", "DAGNodeName"])
     return str(found.stdout.split()[-2])
 

@@ -63,7 +63,6 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 def outcome(submission: Submission) -> str:
-    """What became of its only job."""
     wait_for(lambda: observe(submission).is_active is False, f"the end of {submission.name}", every=0.3)
     (job,) = observe(submission).jobs.values()
     return job.state if job.problem is None else str(job.problem)

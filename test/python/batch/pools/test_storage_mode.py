@@ -60,7 +60,6 @@ STAGES = ("skim", "convert")
 
 @pytest.fixture
 def place(storage: Storage) -> Iterator[Path]:
-    """A directory of the storage, for one test."""
     path = storage.directory / uuid.uuid4().hex
     path.mkdir()
     path.chmod(0o777)

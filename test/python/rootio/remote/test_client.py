@@ -100,10 +100,7 @@ def test_processes_inherit_settings_and_the_users_own_variables_of_xrootd_win(
     assert done.stdout.split() == [str(timeout), "9"]
 
 
-@pytest.mark.parametrize(
-    ("server", "said"),
-    [("nanoml.invalid", "its address is not found: there is no network"), ("localhost:9", "Connect")],
-)
+@pytest.mark.parametrize(("server", "said"), [("nanoml.invalid", "address is not found: "), ("localhost:9", "Connect")])
 def test_an_address_that_is_not_found_is_told_as_such(read_with: Callable[..., None], server: str, said: str) -> None:
     pytest.importorskip("XRootD")
     read_with(tries=1, redirectors=["root://localhost:9/"])

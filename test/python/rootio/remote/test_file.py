@@ -98,7 +98,6 @@ def url(place: Cluster | DataServer, name: str) -> str:
 
 
 def server_of(file: RootFile, cluster: Cluster) -> DataServer:
-    """The server that gives the file now."""
     assert file._access._remote is not None
     address = file._access._remote._server()
     return next(server for server in cluster.servers if server.url == f"root://{address}/")

@@ -37,7 +37,6 @@ class File:
         return GOOD
 
     def answer(self, status: Any = GOOD) -> None:
-        """Answer all that was asked."""
         while self._answers:
             self._answers.pop(0)(status)
 
