@@ -64,15 +64,12 @@ def by_hand(event: dict[str, Any]) -> dict[str, float] | None:
     row = {
         "channel": 1 + 2 * (first["flavour"] == 13) + (w["flavour"] == 13),
         "nGoodLepton": len(leptons),
-        "ZCand_mass": mass(first, second),
         "ZCand_pt": np.hypot(*(momentum(first)[1:3] + momentum(second)[1:3])),
-        "ZCand_dR": np.hypot(deta, dphi),
-        "ZCand_dPhi": dphi,
-        "ZCand_dEta": deta,
         "WCand_mT": np.sqrt(2 * w["pt"] * event["MET_pt"] * (1 - np.cos(w["phi"] - event["MET_phi"]))),
-        "ThreeLep_mass": mass(first, second, w),
         "ThreeLep_sumPt": first["pt"] + second["pt"] + w["pt"],
     }
+    row |= {"ZCand_dR": np.hypot(deta, dphi), "ZCand_dPhi": dphi, "ZCand_dEta": deta}
+    row |= {"ZCand_mass": mass(first, second), "ThreeLep_mass": mass(first, second, w)}
     for prefix, one in (("ZLep1", first), ("ZLep2", second), ("WLep", w)):
         row.update({f"{prefix}_{name}": one[name] for name in ("pt", "eta", "phi")})
     return row

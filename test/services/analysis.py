@@ -64,10 +64,8 @@ class Analysis:
         **sections: Any,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
-        self.closed = directory / "closed"
+        self.directory, self.closed, self.system = directory, directory / "closed", system
         self.environment = {**environment, "PATH": PATH}
-        self.system = system
         batch = {"files_per_job": 2, "retries": 0, "disk": 100, **sections.pop("batch", {})}
         batch["setup"] = [f"while [ -e {self.closed} ]; do sleep 0.1; done", *batch.get("setup", ())]
         content = yaml.safe_load((EXAMPLE / "trilepton.yaml").read_text())

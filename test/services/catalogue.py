@@ -41,21 +41,12 @@ class Content:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The files as the reader gives them."""
-        return [
-            {
-                "logical_file_name": file,
-                "event_count": events,
-                "file_size": 1000 * events + 1,
-                "adler32": f"{number:08x}",
-                "check_sum": "0",
-                "block_name": f"{name}#1",
-                "dataset": name,
-                "is_file_valid": int(file not in self.invalid),
-                "file_type": "EDM",
-                "md5": None,
-            }
-            for number, (file, events) in enumerate(self.files.items())
-        ]
+        common = {"check_sum": "0", "block_name": f"{name}#1", "dataset": name, "file_type": "EDM", "md5": None}
+        rows = []
+        for number, (file, events) in enumerate(self.files.items()):
+            size = {"event_count": events, "file_size": 1000 * events + 1, "adler32": f"{number:08x}"}
+            rows.append({"logical_file_name": file, **size, "is_file_valid": int(file not in self.invalid), **common})
+        return rows
 
 
 def contents() -> dict[str, Content]:

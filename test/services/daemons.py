@@ -50,8 +50,7 @@ def as_user(name: str, argv: Sequence[str], all_files: bool = False) -> list[str
         *("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"),
         *(f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}"),
         # access(2), too, is to heed the capabilities
-        "--securebits=+no_setuid_fixup",
-        "--",
+        *("--securebits=+no_setuid_fixup", "--"),
         *argv,
     ]
 
@@ -127,15 +126,10 @@ class Daemons:
         self.directory = Path(tempfile.mkdtemp(prefix=f"nanoml-{service}-"))
         self.directory.chmod(0o755)
         with open(self.directory / "keeper.log", "wb") as log:
-            self._keeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(KEEPER), str(self.directory)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                # Ctrl-C is for the tests, which then stop it
-                start_new_session=True,
-            )
+            words = [sys.executable, "-I", "-S", str(KEEPER), str(self.directory)]
+            ends: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
+            # Ctrl-C is for the tests, which then stop it
+            self._keeper = subprocess.Popen(words, **ends, text=True, start_new_session=True)
 
     def start(self, argv: Sequence[str], log: Path, environment: Optional[Mapping[str, str]] = None) -> int:
         """Start one, and return its process id. It sees nothing of the tests' environment but what is given here."""

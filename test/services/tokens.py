@@ -30,16 +30,8 @@ class Tokens:
     def token(self, hours: float = 6, **claims: Any) -> Path:
         """Make a token that is valid for `hours`, or expired so long ago. `claims` replace those of its payload; None removes one."""
         now = int(time.time())
-        usual = {
-            "iss": ISSUER,
-            "sub": "jane",
-            "aud": AUDIENCE,
-            "scope": "storage.read:/ storage.modify:/user",
-            "wlcg.ver": "1.0",
-            "iat": now - 24 * HOUR,
-            "nbf": now - 24 * HOUR,
-            "exp": now + round(hours * HOUR),
-        }
+        usual = {"iss": ISSUER, "sub": "jane", "aud": AUDIENCE, "scope": "storage.read:/ storage.modify:/user"}
+        usual |= {"wlcg.ver": "1.0", "iat": now - 24 * HOUR, "nbf": now - 24 * HOUR, "exp": now + round(hours * HOUR)}
         payload = {name: value for name, value in {**usual, **claims}.items() if value is not None}
         signed = ".".join(_encoded(json.dumps(part).encode()) for part in ({"alg": "ES256", "kid": "1"}, payload))
         r, s = utils.decode_dss_signature(self._key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))

@@ -111,8 +111,7 @@ def make(tmp_path: Path) -> Callable[..., Config]:
 
 def test_what_can_work_is_not_refused(make: Callable[..., Config]) -> None:
     for place in (
-        Place(BatchSite(), system_of("slurm"), "here"),
-        Place(BatchSite(), system_of("condor"), "here"),
+        *(Place(BatchSite(), system_of("slurm"), "here"), Place(BatchSite(), system_of("condor"), "here")),
         Place(APART, system_of("local"), "here"),  # this machine sees its own files
         Place(BatchSite(), system_of("slurm"), "packed"),
     ):

@@ -222,21 +222,10 @@ def maybe(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.none() | strategy
 
 
-SKIMS = st.builds(
-    Skim,
-    st.sampled_from(["a.b:C", "s p/a.py:C"]),
-    st.lists(TEXT, max_size=3),
-    maybe(TEXT),
-    st.lists(TEXT, max_size=2),
-    maybe(TEXT),
-    maybe(TEXT),
-    st.sampled_from(["ZSTD:5", "LZ4:1"]),
-    st.sampled_from(FORMATS),
-    COUNTS,
-    COUNTS,
-    st.integers(0, 99),
-    maybe(st.sampled_from(ENGINES)),
-).filter(lambda skim: not (skim.modules and skim.engine == "columnar"))
+CHOSEN = (st.sampled_from(["a.b:C", "s p/a.py:C"]), st.lists(TEXT, max_size=3), maybe(TEXT), st.lists(TEXT, max_size=2))
+WRITTEN = (maybe(TEXT), maybe(TEXT), st.sampled_from(["ZSTD:5", "LZ4:1"]), st.sampled_from(FORMATS))
+SKIMS = st.builds(Skim, *CHOSEN, *WRITTEN, COUNTS, COUNTS, st.integers(0, 99), maybe(st.sampled_from(ENGINES)))
+SKIMS = SKIMS.filter(lambda skim: not (skim.modules and skim.engine == "columnar"))
 FEATURES = st.lists(BRANCHES, min_size=1, max_size=4, unique=True)
 ORDERS = maybe(BRANCHES | BRANCHES.map("-{}".format))
 SHARES = st.floats(0, 1, exclude_min=True)
@@ -251,22 +240,17 @@ TRAINS = st.builds(
     options=st.dictionaries(TEXT, COUNTS | TEXT | st.booleans() | st.lists(COUNTS, max_size=2), max_size=2),
     files=TEXTS,
     decorrelate=maybe(st.builds(Decorrelation, BRANCHES, POSITIVE)),
-    batch_size=COUNTS,
-    epochs=COUNTS,
+    **dict.fromkeys(("batch_size", "epochs", "patience", "processes", "memory"), COUNTS),
+    **dict.fromkeys(("warmup", "weight_decay"), POSITIVE | st.just(0.0)),
     learning_rate=POSITIVE,
     schedule=st.sampled_from(training.SCHEDULES),
-    warmup=POSITIVE | st.just(0.0),
-    weight_decay=POSITIVE | st.just(0.0),
     clip=maybe(POSITIVE),
-    patience=COUNTS,
     folds=st.sampled_from([1, 3, 10]),
     seed=st.integers(0, 2**32 - 1),
     signal=maybe(TEXT),
     device=st.sampled_from(["auto", "cpu", "cuda"]),
     precision=st.sampled_from(training.PRECISIONS),
     workers=COUNTS | st.just(0),
-    processes=COUNTS,
-    memory=COUNTS,
     tracking=st.lists(st.sampled_from(training.TRACKERS), unique=True),
 ).map(lambda it: replace(it, options={}) if it.model in MODELS else it)  # what options these have is known
 

@@ -68,8 +68,7 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         ELECTRONS,
         ELECTRONS + "  signal: fake\n  features: [Electron_pt, MET_pt]\n  decorrelate: {column: Electron_pt}\n",
         "train: {files: a.h5, per_object: {collection: Jet, label: flavour, classes: {b: 5, light: 0}}}",
-        MASS + "score: {parameter: {mass: 650}}\n",
-        MASS + "score: {model: other.onnx}\n",
+        *(MASS + "score: {parameter: {mass: 650}}\n", MASS + "score: {model: other.onnx}\n"),
         TWO + "convert: {features: MET_pt, objects: {Jet: {fields: btag, max: 2}}}\ntrain: {model: transformer}\n",
         TWO
         + "convert: {features: MET_pt, objects: {Jet: {fields: pt, max: 2}, Muon: {fields: [pt, eta, phi], max: 2}}}\n"

@@ -31,13 +31,11 @@ def content() -> dict[str, Any]:
     gaps = [{"file": "a.root", "first": 3, "stop": 5}]
     optional = {"missing": missing, "duplicates": {"SingleMuon": 2}, "gaps": gaps}
     counts = {"objects": 9, "lost": 1}
+    about = {"schema": 1, "creator": "NanoML 0.1.0", "classes": ["signal"], "selection": "cuts.py:Mine"}
     return {
-        "schema": 1,
-        "creator": "NanoML 0.1.0",
-        "classes": ["signal"],
+        **about,
         "features": [column],
         "objects": {"Muon": {"max": 2, "order": "-pt", "quantile": 0.99, "fields": [column], "truncated": counts}},
-        "selection": "cuts.py:Mine",
         "settings": {"compression": "gzip:1"},
         "datasets": [
             {"name": "m600", "class": "signal", "label": 0, **common, "is_data": False, "books": books},

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -32,15 +33,10 @@ CASES = {name: case for name, case in CASES.items() if Path(case[0].split()[1].r
 
 def made() -> Events:
     number = sum(COUNTS)
-    columns = {
-        "pt": RANDOM.uniform(20, 120, number),
-        "eta": RANDOM.uniform(-2.4, 2.4, number),
-        "deltaEtaSC": RANDOM.normal(0, 0.02, number),
-        "r9": RANDOM.uniform(0.7, 1.0, number),
-        "seedGain": RANDOM.choice([12, 12, 6, 1], number).astype(np.uint8),
-        "dEsigmaUp": RANDOM.normal(0, 0.2, number),
-        "dEsigmaDown": RANDOM.normal(0, 0.2, number),
-    }
+    columns: dict[str, Any] = {"pt": RANDOM.uniform(20, 120, number), "eta": RANDOM.uniform(-2.4, 2.4, number)}
+    columns |= {"deltaEtaSC": RANDOM.normal(0, 0.02, number), "r9": RANDOM.uniform(0.7, 1.0, number)}
+    columns["seedGain"] = RANDOM.choice([12, 12, 6, 1], number).astype(np.uint8)
+    columns |= {name: RANDOM.normal(0, 0.2, number) for name in ("dEsigmaUp", "dEsigmaDown")}
     lists = {f"Electron_{name}": ak.unflatten(values, COUNTS) for name, values in columns.items()}
     numbers = {"run": np.array([355900, 356400, 357000, 357600, 355100], np.uint32)}
     numbers.update(luminosityBlock=np.arange(1, 6, dtype=np.uint32), event=np.arange(11, 16, dtype=np.uint64))

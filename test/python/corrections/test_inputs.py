@@ -30,11 +30,8 @@ class Case(NamedTuple):
     inputs: str
 
 
-DERIVED: dict[str, Callable[[Mapping[str, Any]], float]] = {
-    "|eta|": lambda row: abs(row["eta"]),
-    "p": lambda row: row["pt"] * np.cosh(row["eta"]),
-    "eta+SC": lambda row: row["eta"] + row["deltaEtaSC"],
-}
+DERIVED: dict[str, Callable[[Mapping[str, Any]], float]] = {"|eta|": lambda row: abs(row["eta"])}
+DERIVED |= {"p": lambda row: row["pt"] * np.cosh(row["eta"]), "eta+SC": lambda row: row["eta"] + row["deltaEtaSC"]}
 ELECTRON, FLAVOURS, TAU = "pt eta deltaEtaSC", "pt eta hadronFlavour", "pt eta decayMode genPartFlav"
 RERECO = "year: 2022Re-recoBCD"
 CASES = {

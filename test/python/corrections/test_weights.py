@@ -205,11 +205,8 @@ def test_jets_have_the_scale_factors_of_their_flavour(case: str, tmp_path: Path)
     jets = events.flat("Jet")
     found = b_tags.scale(jets, "L")
     is_2018 = year == "2018_UL"
-    kinds = {
-        "nominal": ("central", "central"),
-        "heavy_correlated_up": ("up_correlated", "central"),
-        "light_correlated_up" if is_2018 else "light_up": ("central", "up_correlated" if is_2018 else "up"),
-    }
+    kinds = {"nominal": ("central", "central"), "heavy_correlated_up": ("up_correlated", "central")}
+    kinds |= {"light_correlated_up" if is_2018 else "light_up": ("central", "up_correlated" if is_2018 else "up")}
     assert set(kinds) - {"nominal"} <= set(found.variations)
     for name, keys in kinds.items():
         for place, flavour in enumerate(jets.hadronFlavour.tolist()):

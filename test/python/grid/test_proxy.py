@@ -177,8 +177,7 @@ def test_all_that_is_wrong_is_one_error(certificates: Certificates, monkeypatch:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not a proxy: there is no certificate in it"),
-        (b"\x00\xff" * 100, "is not a proxy"),
+        *((b"", "is not a proxy: there is no certificate in it"), (b"\x00\xff" * 100, "is not a proxy")),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "the proxy is damaged"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n", "the proxy is damaged [(]a certificate does not end[)]"),
     ],

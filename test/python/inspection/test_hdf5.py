@@ -43,16 +43,19 @@ def metadata(**changed: Any) -> dict[str, Any]:
     of_weights = (25.0, "Runs/genEventSumw", False, flow)
     accounting = Accounting([FileAccounting(f"/store/mc/{i}.root", 25, 2 + i, *of_weights) for i in range(2)])
     dataset = {"name": "DY", "class": "WZ", "label": 1, "is_data": False}
-    content = {
+    about = {
         "schema": 1,
         "creator": "NanoML 0.1.0",
         "classes": ["signal", "WZ", "ZG"],
+        "selection": "my.selection:DiMuon",
+    }
+    content = {
+        **about,
         "features": [column("mass", "float32", "mass [cm]"), column("tight", "bool", "")],
         "objects": {
             "Jet": {"max": 2, "order": "-pt", "fields": fields, "truncated": {"objects": 100, "lost": 71}},
             "Tau": {"max": 1, "order": None, "fields": [pt], "truncated": {"objects": 0, "lost": 0}},
         },
-        "selection": "my.selection:DiMuon",
         "datasets": [{**dataset, "cross_section": 6077.0, "luminosity": 59.8, "books": accounting.to_json()}],
     }
     return {**content, **changed}
@@ -162,8 +165,7 @@ def test_a_changed_file_is_doubted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("described", "message"),
     [
-        ("{", "cannot be understood"),
-        (metadata(schema=3), "schema 3, this NanoML reads 1 to 2"),
+        *(("{", "cannot be understood"), (metadata(schema=3), "schema 3, this NanoML reads 1 to 2")),
         ({"schema": 1}, "cannot be understood .KeyError: 'creator'"),
         (metadata(features=[3]), "cannot be understood"),
         (metadata(objects={"Muon": metadata()["objects"]["Jet"]}), "lacks Muon, which it should have"),
@@ -208,15 +210,10 @@ def test_a_foreign_file_is_listed(tmp_path: Path) -> None:
     found = inspect_file(path)
     content = found.to_json()
     assert content["own"] is False
-    assert {one["name"]: (one["shape"], one["dtype"]) for one in content["datasets"]} == {
-        "group/numbers": ([1000, 4], "float32"),
-        "table": ([3], "compound"),
-        "metadata": ([], "string"),
-        "events": ([2], "float64"),
-        "nothing": (None, "float32"),
-        "lists": ([3], "list of float32"),
-        "pointers": ([1], "reference"),
-    }
+    seen = {one["name"]: (one["shape"], one["dtype"]) for one in content["datasets"]}
+    numbers = {"group/numbers": ([1000, 4], "float32"), "events": ([2], "float64"), "nothing": (None, "float32")}
+    others = {"table": ([3], "compound"), "metadata": ([], "string"), "pointers": ([1], "reference")}
+    assert seen == {**numbers, **others, "lists": ([3], "list of float32")}
     text = words(found)
     for said in ("not written by nanoml convert", "1,000 x 4", "cov int32[3, 3]", "single", "empty", "[bold] and you"):
         assert said in text

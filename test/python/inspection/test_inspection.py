@@ -46,8 +46,7 @@ def test_every_file_is_understood(nano_file: Path) -> None:
         (b'{"schema": 1}', "model.json", "is a JSON file.* name the .onnx file beside it"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a.root", "is a Git LFS pointer.*Run `git lfs pull`"),
         (bytes(range(100, 256)) * 20, "a.onnx", "is a binary file of another kind.* Its name says an ONNX file"),
-        (b"root\x00\x00\xfa\x00", "a.dat", "cannot be read"),
-        (b"\x89HDF\r\n\x1a\n", "a.dat", "cannot be read"),
+        *((b"root\x00\x00\xfa\x00", "a.dat", "cannot be read"), (b"\x89HDF\r\n\x1a\n", "a.dat", "cannot be read")),
         (b"\x08\x08\x12\x07py", "a.dat", "truncated or damaged ONNX file"),
     ],
 )
@@ -149,8 +148,7 @@ def test_both_files_of_histograms_say_the_same(templates: Templates, tmp_path: P
     assert found == content(tmp_path / "a.root")
     assert [tuple(each.values()) for each in found["yields"]] == [
         ("score", "SR_2018", "W", 2, 6.5, ["jes", "W_up_jets"]),
-        ("score", "SR_2018", "W_up_jets", 2, 1_000_005, ["jes"]),
-        ("score", "SR_2018", DATA, 2, None, []),
+        *(("score", "SR_2018", "W_up_jets", 2, 1_000_005, ["jes"]), ("score", "SR_2018", DATA, 2, None, [])),
         ("plane", "CR", "W", 2, 12, []),
     ]
     text = " ".join(words(inspect_file(tmp_path / "a.root")).replace("─", "").split())

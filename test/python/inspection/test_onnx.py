@@ -38,27 +38,21 @@ def scores() -> list[list[float]]:
 def metadata() -> dict[str, Any]:
     columns = {"classes": ["signal", "WZ"], "discriminants": []}
     read, made = ["ZCand_mass", "WLep_pt", "MET_pt"], {"selection": SELECTION, "selection_columns": MADE}
+    training = {"created": "2025-11-24T15:00:00+00:00", "versions": {"nanoml": "0.1.0", "torch": "2.13.0"}}
+    training |= {"git": "abc-dirty", "device": "cpu", "notes": ["3 events [have] NaN"], "metrics": {"auc": 0.91234567}}
+    about = {"schema": 2, "name": "trilepton", "level": "event", "collection": None, "parameter": None}
     return {
-        "schema": 2,
-        "name": "trilepton",
-        "level": "event",
+        **about,
         "inputs": [{"tensor": "features", "columns": read, "dtypes": ["float32"] * 3, **made}],
         "outputs": [{"tensor": "probabilities", **columns}, {"tensor": "fold_probabilities", **columns, "folds": 2}],
         "target": {"cmssw": "CMSSW_14_0_X", "onnxruntime": "1.14.1", "opset": 15, "ir": 8},
         "folds": {"k": 2, "hash": RULE},
         "training": {
-            "created": "2025-11-24T15:00:00+00:00",
-            "versions": {"nanoml": "0.1.0", "torch": "2.13.0"},
-            "git": "abc-dirty",
-            "device": "cpu",
+            **training,
             "config": {"model": "mlp", "options": {"hidden": [8]}, "regions": [], "epochs": 3, "ema": None},
             "data": {"sha256": "ff00", "files": ["a.h5"]},
             "datasets": [{"name": "WZ", "class": "WZ", "cross_section": 0.05464, "books": BOOKS}, {"name": "unknown"}],
-            "notes": ["3 events [have] NaN"],
-            "metrics": {"auc": 0.91234567},
         },
-        "collection": None,
-        "parameter": None,
         "reference": {"inputs": {"features": EVENTS.tolist()}, "outputs": scores()},
     }
 
@@ -114,8 +108,7 @@ def test_all_of_it_is_shown(tmp_path: Path) -> None:
     text = words(inspect_file(path))
     for said in (
         *("trilepton", "signal, WZ", "2, one per fold", "CMSSW_14_0_X (ONNX Runtime 1.14.1 or newer)"),
-        "opset 15, IR 8, ai.onnx.ml 2, written by test 1",
-        file_hash(path),
+        *("opset 15, IR 8, ai.onnx.ml 2, written by test 1", file_hash(path)),
         *("belongs to this file", "every event, as branches trilepton_signal and so on", "What it reads of each event"),
         *("gives the scores of all 2 reference events", f"selection {SELECTION}", "NanoAOD branch", "events, 2, 2"),
         *("2025-11-24T15:00:00+00:00", "nanoml 0.1.0, torch 2.13.0"),
@@ -264,8 +257,7 @@ def test_discriminants(linear_model: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("described", "message"),
     [
-        ("{", "cannot be understood"),
-        ("[]", "cannot be understood"),
+        *(("{", "cannot be understood"), ("[]", "cannot be understood")),
         pytest.param("[" * 100_000, "cannot be understood .ValueError: it is nested too deeply", id="deep"),
         ({**metadata(), "schema": 5}, "schema 5, this NanoML reads 1 to 4. Update NanoML"),
         ({**metadata(), "folds": {"k": 2}}, "cannot be understood .KeyError: 'hash'"),

@@ -25,14 +25,13 @@ from MLTools.NanoML.selection import Cutflow, Events, Flat, away_from
 
 @pytest.fixture
 def events() -> Events:
+    muons = {"pt": [[30.0, 20.0], [], [40.0]], "eta": [[0.1, 0.2], [], [0.3]], "phi": [[0.0, 3.0], [], [1.0]]}
+    muons["mass"] = [[0.1, 0.1], [], [0.1]]
     arrays = {
         "run": ak.Array(np.array([1, 1, 2], np.uint32)),
         "MET_pt": ak.Array(np.array([10, 20, 30], np.float32)),
         "HLT_IsoMu24": ak.Array(np.array([True, False, True])),
-        "Muon_pt": ak.Array([[30.0, 20.0], [], [40.0]]),
-        "Muon_eta": ak.Array([[0.1, 0.2], [], [0.3]]),
-        "Muon_phi": ak.Array([[0.0, 3.0], [], [1.0]]),
-        "Muon_mass": ak.Array([[0.1, 0.1], [], [0.1]]),
+        **{f"Muon_{name}": ak.Array(values) for name, values in muons.items()},
         "Jet_pt": ak.values_astype(ak.Array([[1.0], [2.0, 3.0], []]), np.float32),
         "LHEPdfWeight": ak.Array([[1.0, 1.1], [1.0, 0.9], [1.0, 1.0]]),
     }

@@ -121,8 +121,7 @@ def test_numbers_out_of_range_are_refused(use: Callable[[Any, Any], Any]) -> Non
     [
         ("", "cannot be understood (Expecting value: line 1 column 1"),
         ('{"315267": [[1, 2]', "cannot be understood (Expecting ',' delimiter: line 1 column 19"),
-        ("[" * 100_000, "cannot be understood ("),
-        ("[[1, 2]]", "is [[1, 2]], not an object of runs"),
+        *(("[" * 100_000, "cannot be understood ("), ("[[1, 2]]", "is [[1, 2]], not an object of runs")),
         ('{"315267": [[1, 2]], "315267": [[4, 5]]}', "cannot be understood (315267 appears twice)"),
         ('{"-1": [[1, 2]]}', '"-1" is not the number of a run'),
         ('{"315267.0": []}', '"315267.0" is not the number of a run'),
@@ -209,8 +208,7 @@ def test_the_ranges_of_a_file_have_its_sections_together(tmp_path: Path) -> None
 def test_sections_without_events_are_known_from_their_tree(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, list[int]], Pairs]] = [
         ({"Events": [3, 3], "LuminosityBlocks": [2, 3]}, {(7, 2), (7, 3)}),
-        ({"Events": [3, 3, 5]}, {(7, 3), (7, 5)}),
-        ({"Events": []}, set()),
+        *(({"Events": [3, 3, 5]}, {(7, 3), (7, 5)}), ({"Events": []}, set())),
         ({"Events": [3], "LuminosityBlocks": []}, {(7, 3)}),
     ]
     for trees, expected in cases:

@@ -462,8 +462,7 @@ LUMI = {"1": [[14001, 14001], [14003, 14004]]}
         *({"cut": CUT}, {"jsonInput": LUMI}, {"maxEntries": 300}),
         *({"firstEntry": 450, "maxEntries": 300}, {"firstEntry": 800, "maxEntries": 300}),
         {"cut": CUT, "jsonInput": LUMI, "firstEntry": 150, "maxEntries": 700},
-        {"branchsel": "drop *\nkeep run\nkeep *\ndrop Jet_*\n"},
-        {"outputbranchsel": "drop Muon_*\ndrop nMuon\n"},
+        *({"branchsel": "drop *\nkeep run\nkeep *\ndrop Jet_*\n"}, {"outputbranchsel": "drop Muon_*\ndrop nMuon\n"}),
     ],
 )
 def test_options_of_postproc(source: Path, tmp_path: Path, postprocess: Postprocess, options: dict[str, Any]) -> None:

@@ -70,8 +70,7 @@ def test_places_of_names_differ() -> None:
     ("html", "shown"),
     [
         ("<p>-0.2 and (-1), +0.29 -0.20</p>", "<p>\u22120.2 and (\u22121), +0.29 \u22120.20</p>"),
-        ("2026-11-29, WZ-2018, x-1", "2026-11-29, WZ-2018, x-1"),
-        ("30.2%, 3.3 ± 1.0 %", "30.2 %, 3.3 ± 1.0 %"),
+        *(("2026-11-29, WZ-2018, x-1", "2026-11-29, WZ-2018, x-1"), ("30.2%, 3.3 ± 1.0 %", "30.2 %, 3.3 ± 1.0 %")),
         ("1e-05, 2.5e+12 and abc1e-05", "1 &times; 10<sup>\u22125</sup>, 2.5 &times; 10<sup>12</sup> and abc1e-05"),
         ("after `nanoml run --at -1`", "after <code>nanoml run --at -1</code>"),
         ('<a href="-1 10%">a</a><style>a { width: 10%; }</style>', '<a href="-1 10%">a</a><style>a { width: 10%; }</style>'),
@@ -165,11 +164,7 @@ def test_wide_tables_break_lists_or_show_that_they_go_on() -> None:
 
 def test_formulae_of_labels_as_plain_text() -> None:
     labels = [
-        r"$Z\gamma$ & $t\bar{t}$",
-        r"$W^{\pm}\to\ell\,\nu$",
-        r"$\mathrm{t\overline{t}}Z$",
-        "5 $ or a_b",
-        "$W'(600)$",
+        *(r"$Z\gamma$ & $t\bar{t}$", r"$W^{\pm}\to\ell\,\nu$", r"$\mathrm{t\overline{t}}Z$", "5 $ or a_b", "$W'(600)$")
     ]
     plain = ["Z\u03b3 & tt\u0304", "W±→\u2113\u03bd", "tt\u0304Z", "5 $ or a_b", "W'(600)"]
     assert [module.without_tex(it) for it in labels] == plain

@@ -36,8 +36,7 @@ FLAT: Callable[[Events], Any] = lambda events: events.flat("Jet").keep(events.fl
 @pytest.mark.parametrize(
     "what",
     [
-        lambda events: events.Jet[events.Jet.pt > 25],
-        FLAT,
+        *(lambda events: events.Jet[events.Jet.pt > 25], FLAT),
         lambda events: {"pt": events.Jet.pt[events.Jet.pt > 25], "eta": events.Jet.eta[events.Jet.pt > 25]},
         lambda events: ak.zip({"pt": events.Jet.pt, "eta": events.Jet.eta})[events.Jet.pt > 25],
     ],

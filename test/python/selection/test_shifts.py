@@ -25,12 +25,8 @@ class Shifted(Selection):
     """Cuts and weights of which some depend on jets, some on muons, some on neither."""
 
     branches = ("Muon_pt", "Jet_pt", "Jet_eta", "MET_pt", "Other_x", "event")
-    columns = {
-        "nJet": Column("i4", "number of jets"),
-        "Muon_sum": Column("f4", "sum of pt [GeV]"),
-        "MET": Column("f4", "missing momentum [GeV]"),
-        "fixed": Column("i8", "number of the event"),
-    }
+    columns = {"nJet": Column("i4", "number of jets"), "Muon_sum": Column("f4", "sum of pt [GeV]")}
+    columns |= {"MET": Column("f4", "missing momentum [GeV]"), "fixed": Column("i8", "number of the event")}
     collections = {"Good": {"pt": Column("f4", "pt [GeV]"), "place": Column("i2", "place in the event")}}
     weights = {"early": Weight(()), "muons": Weight(), "jets": Weight((), keeps_yield=True, bins="number of jets")}
     shifts = SHIFTS
@@ -284,8 +280,7 @@ def test_mistakes() -> None:
             return super().select(events, cutflow)
 
     for selection, message in (
-        (Nothing, "shift returned no events"),
-        (Missing, "declares jes, but there is no method `shift`"),
+        *((Nothing, "shift returned no events"), (Missing, "declares jes, but there is no method `shift`")),
         (Random, 'cut "draw": drops events that it has kept before'),
         (Breaks, "too hard(?s:.*)That is under the shift jes_up"),
     ):

@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from MLTools.NanoML import dependencies
 from MLTools.NanoML.config.load import load
+from MLTools.NanoML.contracts.blinding import share_in
 from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal import progress
@@ -313,3 +315,11 @@ def test_another_model_or_certification_is_another_analysis(analysis: Path, name
     assert blind_in(analysis) == {}
     (analysis.parent / name).write_text('{"1": [[1, 2]]}')
     assert blind_in(analysis) == {SR: 0, CR: 0}
+
+
+def test_an_event_of_several_regions_has_the_least_of_their_shares() -> None:
+    inside = {"SR": np.array([True, True, False]), "VR": np.array([True, False, True]), "CR": np.ones(3, bool)}
+    for shares in ({"SR": 0.1, "VR": 0.5}, {"VR": 0.5, "SR": 0.1}):
+        found: dict[str, Any] = {it: share_in(it, shares, inside.get) for it in inside}
+        seen = {it: found[it][flags].tolist() for it, flags in inside.items()}
+        assert seen == {"SR": [0.1, 0.1], "VR": [0.1, 0.5], "CR": [0.1, 0.1, 0.5]}

@@ -75,19 +75,12 @@ def sites(name: str, instance: str) -> list[Row]:
         replicas = [json.loads(line) for line in response.read().splitlines() if line]
     for replica in replicas:
         share = 100 * replica["available_length"] / replica["length"]
-        site = {
-            "name": replica["rse"],
-            "se": replica["rse"],
-            "kind": "TAPE" if "Tape" in replica["rse"] else "DISK",
-            "block_completion": "100.00%",
-            "block_fraction": "100.00%",
-            "dataset_fraction": " 0.00%",  # as it says, whatever there is
-            "replica_fraction": f"{share:5.2f}%",
-            "nblocks": 1,
-            "nfiles": replica["available_length"],
-            "total_blocks": 1,
-            "total_files": total[0]["num_file"],
-        }
+        kind = "TAPE" if "Tape" in replica["rse"] else "DISK"
+        site = {"name": replica["rse"], "se": replica["rse"], "kind": kind, "replica_fraction": f"{share:5.2f}%"}
+        site |= dict.fromkeys(("block_completion", "block_fraction"), "100.00%")
+        site["dataset_fraction"] = " 0.00%"  # as it says, whatever there is
+        site |= {"nblocks": 1, "total_blocks": 1}
+        site |= {"nfiles": replica["available_length"], "total_files": total[0]["num_file"]}
         records.append({"das": header("site", "combined:site4dataset_pct", instance), "site": [site], "qhash": "0"})
     return records
 

@@ -75,8 +75,7 @@ def test_the_section_of_a_configuration(tmp_path: Path) -> None:
         ("max_missing_files: 1.5", "read.max_missing_files: expected .*1.5"),
         ("max_missing_files: few", 'expected a number of files, or a percentage such as "1 %", got "few"'),
         ("max_missing_files: -1", "expected a whole number of at least 0, got -1"),
-        ("redirectors: [https://a/]", "expected a server such as root://"),
-        ("timeout: 0", "at least 1"),
+        *(("redirectors: [https://a/]", "expected a server such as root://"), ("timeout: 0", "at least 1")),
         ("tires: 3", 'unknown key. Did you mean "tries"?'),
     ],
 )
@@ -100,7 +99,7 @@ def test_processes_inherit_settings_and_the_users_own_variables_of_xrootd_win(
     assert done.stdout.split() == [str(timeout), "9"]
 
 
-@pytest.mark.parametrize(("server", "said"), [("nanoml.invalid", "address is not found: "), ("localhost:9", "Connect")])
+@pytest.mark.parametrize(("server", "said"), [("nanoml.invalid", "its address is not"), ("localhost:9", "Connect")])
 def test_an_address_that_is_not_found_is_told_as_such(read_with: Callable[..., None], server: str, said: str) -> None:
     pytest.importorskip("XRootD")
     read_with(tries=1, redirectors=["root://localhost:9/"])
