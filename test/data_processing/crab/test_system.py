@@ -248,9 +248,10 @@ def test_a_server_that_does_not_answer_has_not_failed(crab: Crab, analysis: Make
 def test_why_jobs_failed_and_more_memory_and_time(crab: Crab, analysis: Make) -> None:
     path = analysis()
     run("submit", "skim", path, "--on", "crab")
-    bad = [DONE, failed(50660, "Job killed by HTCondor due to excessive memory use")]
-    bad += [failed(8020, "x.root: at none of the places"), failed(50664), failed(60307), failed(4711, "who knows")]
-    crab.says("ana-1_WZ", jobs={str(number): each for number, each in enumerate(bad, 1)})
+    bad = {"1": DONE, "2": failed(50660, "Job killed by HTCondor due to excessive memory use")}
+    bad |= {"3": failed(8020, "x.root: at none of the places"), "4": failed(50664), "5": failed(60307)}
+    bad["6"] = failed(4711, "who knows")
+    crab.says("ana-1_WZ", jobs=bad)
     crab.says("ana-1_ZG", jobs={"1": RUNS})
     text = run("status", path)
     assert "1 x out of memory: nanoml resubmit asks for more" in text
