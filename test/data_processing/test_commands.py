@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -67,6 +68,18 @@ def test_errors_are_one_message_without_a_traceback(tmp_path: Path, sample: Path
         if path.suffix in (".root", ".h5") and path.name not in ("text.root", "short.root")
     ]
     assert left == []
+
+
+def test_a_plan_can_be_read_by_a_script(tmp_path: Path, sample: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        f"datasets:\n  ZG:\n    files: {sample}/ZGToLLG/*.root\nskim:\n  selection: MLTools.NanoML.trilepton:Trilepton\n"
+    )
+    done = nanoml("run", "a.yaml", "--dry-run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [
+        {"stage": "skim", "tasks": 2, "to_do": {"ZG/ZGToLLG_0": "not done yet", "ZG/ZGToLLG_1": "not done yet"}}
+    ]
+    assert os.listdir(tmp_path) == ["a.yaml"]
 
 
 def test_a_skim_on_a_terminal_and_in_a_pipe(tmp_path: Path, sample: Path) -> None:

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example after a short training."""
     directory = tmp_path_factory.mktemp("short")
     copy_example(directory, SHORT)
     nanoml("run", "trilepton.yaml", "--to", "train", cwd=directory)
@@ -69,6 +71,14 @@ def to_do(directory: Path, *options: str) -> dict[str, dict[str, str]]:
     line = ["run", str(directory / "trilepton.yaml"), "--dry-run", "--json", *options]
     plan = json.loads(CliRunner().invoke(command_line, line, catch_exceptions=False).stdout)
     return {stage["stage"]: stage["to_do"] for stage in plan}
+
+
+def scored(directory: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Skim and scores of each file, as arrays."""
+    for path in sorted(directory.glob("trilepton/skims/*/*.root")):
+        beside = directory / "trilepton" / "scores" / path.parent.name / path.name
+        with uproot.open(path) as skim, uproot.open(beside) as scores:
+            yield skim["Events"].arrays(library="np"), scores["Events"].arrays(library="np")
 
 
 def check_training(directory: Path, expected: Path) -> None:
@@ -110,6 +120,48 @@ def test_the_auc_follows_from_the_scores_in_the_root_files(example: Path) -> Non
     found = roc_auc_score(np.concatenate(truth), np.concatenate(score), sample_weight=np.concatenate(weight))
     metrics = json.loads((example / "trilepton/training/metrics.json").read_text())
     assert found == pytest.approx(metrics["auc"]["network"], abs=1e-4)
+
+
+def test_scores_in_root_files_are_pytorchs_and_belong_to_the_right_events(example: Path) -> None:
+    import torch
+
+    from ML_processing.events.inputs import Inputs
+    from ML_processing.training.directory import Training
+    from MLTools.NanoML.nanoaod.folds import fold_of
+
+    training = Training.load(example / "trilepton/training")
+    columns = json.loads((example / "trilepton/model.json").read_text())["inputs"][0]["columns"]
+    total = 0
+    for skim, scores in scored(example):
+        for name in ("run", "luminosityBlock", "event"):
+            assert (skim[name] == scores[name]).all()
+        fold = fold_of(skim["run"], skim["luminosityBlock"], skim["event"], 5)
+        assert (scores["trilepton_fold"] == fold).all()
+        features = torch.from_numpy(np.stack([skim[name].astype(np.float32) for name in columns], axis=1))
+        found = np.stack([scores[f"trilepton_{name}"] for name in ("signal", "WZ", "ZG")], axis=1)
+        for k, network in enumerate(training.networks):
+            with torch.no_grad():
+                expected = network.eval()(Inputs(features, {})).softmax(dim=1).numpy()
+            assert np.abs(found - expected)[fold == k].max(initial=0) < 1e-6
+            against = training.description.discriminant.values(expected)
+            assert np.abs(scores["trilepton_discriminant"] - against)[fold == k].max(initial=0) < 1e-6
+        total += len(fold)
+    assert total == 799 + 596 + 94
+
+
+def test_weights_are_accounted_for_from_files_to_training(example: Path) -> None:
+    import h5py
+
+    expected = {"WZTo3LNu_Pt100": (0.0546, 4000, 596), "ZGToLLG_PtG100": (0.0757, 4250, 94)}
+    expected["WprimeToWZToLNuLL_M600"] = (0.00184, 3000, 799)
+    for name, (cross_section, total, selected) in expected.items():
+        with h5py.File(example / "trilepton/hdf5" / f"{name}.h5") as file:
+            weights = file["events"]["weight"]
+            accounting = json.loads(file["metadata"].asstr()[()])["datasets"][0]["books"]
+        assert (accounting["entries"], accounting["sum_of_weights"], accounting["selected"]) == (total, total, selected)
+        assert weights.sum(dtype=float) == pytest.approx(cross_section * 59_800 * selected / total, rel=1e-6)
+    training = json.loads((example / "trilepton/training/training.json").read_text())
+    assert [dataset["books"]["entries"] for dataset in training["datasets"]] == [4000, 3000, 4250]
 
 
 def test_one_page_leads_to_all_others(example: Path) -> None:

@@ -168,6 +168,25 @@ def test_the_error_is_broken_down_by_groups() -> None:
     assert found.strength.error == pytest.approx(total / s, rel=0.02)
 
 
+def test_parts_of_the_error_follow_from_fits_with_the_group_fixed(shifted: Results) -> None:
+    likelihood = Likelihood(workspace([66, 44], [11000]))
+    best = maximum(likelihood, likelihood.observed)
+    positions = {name: likelihood.names.index(name) for name in ("norm", "other")}
+    fixed = {number: float(best.at[number]) for number in positions.values()}
+    poi = likelihood.poi
+
+    def distance(strength: float) -> float:
+        """From the strength at which the likelihood ratio is one, with the group fixed."""
+        at = maximum(likelihood, likelihood.observed, {**fixed, poi: strength}, best.at)
+        return at.twice_nll - best.twice_nll - 1
+
+    low, high = (brentq(distance, best.at[poi], best.at[poi] + side) for side in (-3.0, 3.0))
+    left = (high - low) / 2
+    (part,) = (it.error for it in shifted.breakdown if it.group == "rates")
+    assert math.sqrt(shifted.strength.error**2 - part**2) == pytest.approx(left, rel=0.03)
+    assert part > 0.1
+
+
 def test_the_scan_has_the_statistical_errors_of_the_data(usual: Results) -> None:
     scan, of_data = usual.scan, usual.breakdown[0]
     assert len(scan.strength) == len(scan.likelihood) == len(scan.statistical) > 20

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +115,12 @@ def test_each_process_has_its_log_normals(templates: Templates, settings: Fit, l
 
 def test_parameters_are_in_groups_of_the_user(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
     mine = {"theory": ["scale", "norm_*"], "jets": ["jes*", "jer"], "mine": ["pdf", "norm_ZZ"]}
-    mine |= {"luminosity": ["lumi_2018"], "again": ["scale"]}  # a parameter may be in two groups
+    mine["luminosity"] = ["lumi_2018"]
     model = statistical_model(templates, replace(settings, groups=mine), luminosity, ["fakes"])
     assert {group: set(names) for group, names in model.groups.items()} == {
         "theory": {"scale", "norm_WZ", "norm_fakes"},
         "jets": {"jes", "jes_2018", "jes_2022", "jer_2018", "jer_2022"},
         "luminosity": {"lumi_2018", "lumi_correlated"},
-        "again": {"scale"},
         "shape": {"btag_hfstats1_2018", "btag_hfstats1_2022"},
     }
     assert set(model.nuisances) == set(statistical_model(templates, settings, luminosity, ["fakes"]).nuisances)
@@ -129,6 +129,13 @@ def test_parameters_are_in_groups_of_the_user(templates: Templates, settings: Fi
         "fit.groups.mine: no nuisance parameter is called pdf",
         "fit.groups.mine: no nuisance parameter is called norm_ZZ",  # it is free
     ]
+
+
+def test_a_parameter_may_be_in_two_groups(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
+    both = replace(settings, groups={"theory": ["scale"], "signal": ["scale"]})
+    model = statistical_model(templates, both, luminosity)
+    assert model.groups["theory"] == model.groups["signal"] == ("scale",)
+    assert len(model.nuisances) == 12
 
 
 def test_a_channel_without_events_is_not_fitted(templates: Templates, settings: Fit, luminosity: Luminosity) -> None:
@@ -503,9 +510,65 @@ def test_any_template_is_reproduced(nominal: Any, up: Any, down: Any, factor: in
     assert sum(expected(made, mu=0.0)["SR"]) == pytest.approx(inner.sum() + max(total, 0), abs=1e-9)
 
 
-def rows_of(path: Path) -> list[list[str]]:
-    """What a datacard says, line by line; test_card.py reads it back, and test_combine.py as Combine does."""
-    return [line.split() for line in path.read_text().splitlines() if line[0] not in "#-"]
+@dataclass(frozen=True)
+class Card:
+    """What a datacard says, line by line: the first word of a line, and the others."""
+
+    rows: list[list[str]]
+
+    @classmethod
+    def read(cls, path: Path) -> Card:
+        return cls([line.split() for line in path.read_text().splitlines() if line[0] not in "#-"])
+
+    def of(self, first: str, number: int = 0) -> list[str]:
+        return [row[1:] for row in self.rows if row[0] == first][number]
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        return list(zip(self.of("bin", 1), self.of("process")))
+
+    def effects(self, kind: str) -> dict[tuple[str, str, str], LogNormal]:
+        """By nuisance parameter, channel and process: factors up and down; 1 of shapes."""
+        return {
+            (row[0], *column): LogNormal(*map(float, reversed(cell.split("/"))))
+            if "/" in cell
+            else symmetric(float(cell))
+            for row in self.rows
+            if row[1] == kind
+            for column, cell in zip(self.columns, row[2:])
+            if cell != "-"
+        }
+
+
+def symmetric(up: float) -> LogNormal:
+    return LogNormal(up, 1 / up)
+
+
+@pytest.fixture
+def model(templates: Templates, settings: Fit, luminosity: Luminosity) -> StatisticalModel:
+    return statistical_model(templates, settings, luminosity, ["fakes"], asimov=1.0)
+
+
+def test_the_card_has_the_yields_and_uncertainties_of_the_model(model: StatisticalModel, tmp_path: Path) -> None:
+    card = Card.read(write_datacard(model, tmp_path / "cards"))
+    samples = {(each.name, sample.process): sample for each in model.channels for sample in each.samples}
+    assert card.columns == list(samples)
+    assert [float(rate) for rate in card.of("rate")] == [sample.nominal.sum() for sample in samples.values()]
+    assert (card.of("imax"), card.of("jmax"), card.of("kmax")) == (["4"], ["3"], ["*"])
+    assert dict(zip(card.of("process"), card.of("process", 1))) == {"signal": "0", "WZ": "1", "ZZ": "2", "fakes": "3"}
+    observed = dict(zip(card.of("bin"), map(float, card.of("observation"))))
+    assert observed == {each.name: each.data.sum() for each in model.channels}
+    factors = {(name, *column): it for column, each in samples.items() for name, it in each.factors.items()}
+    assert card.effects("lnN") == factors
+    shapes = {(name, *column): LogNormal(1, 1) for column, it in samples.items() for name in it.shapes}
+    assert card.effects("shape") == shapes
+    rates = [["norm_ZZ", "rateParam", each.name, "ZZ", "1", "[0,10]"] for each in model.channels]
+    assert [row for row in card.rows if row[1] == "rateParam"] == rates
+    assert ["*", "autoMCStats", "10"] in card.rows
+    assert {row[0]: tuple(row[3:]) for row in card.rows if row[1] == "group"} == model.groups
+    text = (tmp_path / "cards/datacard.txt").read_text()
+    assert re.search(r"norm_fakes +lnN .* 0\.8/1\.3 ", text)
+    assert re.search(r"norm_WZ +lnN .* 1\.05 ", text)
 
 
 def test_several_signals(templates: Templates, settings: Fit, luminosity: Luminosity, tmp_path: Path) -> None:
@@ -522,14 +585,36 @@ def test_several_signals(templates: Templates, settings: Fit, luminosity: Lumino
     (first, second) = with_range(content, {"mu_VV": 7.0})["measurements"]
     assert first["config"]["parameters"] == second["config"]["parameters"]
     assert [it["bounds"] for it in first["config"]["parameters"]] == [[[0, 10]], [[0, 14]]]
-    names, numbers = (row[1:] for row in rows_of(write_datacard(model, tmp_path)) if row[0] == "process")
-    assert dict(zip(names, numbers)) == {"signal": "-2", "WZ": "-1", "ZZ": "0", "fakes": "1"}
+    card = Card.read(write_datacard(model, tmp_path))
+    assert card.of("jmax") == ["3"]
+    assert dict(zip(card.of("process"), card.of("process", 1))) == {"signal": "-2", "WZ": "-1", "ZZ": "0", "fakes": "1"}
     about, command, *_ = (tmp_path / "datacard.txt").read_text().splitlines()
     assert about == "# Data are expected, with a signal of strength 0, the others of 1."
     assert command == (
         "# text2workspace.py datacard.txt -P HiggsAnalysis.CombinedLimit.PhysicsModel:multiSignalModel "
         "--PO 'map=.*/(signal)$:mu_W[1,0,10]' --PO 'map=.*/(WZ|ZZ)$:mu_VV[1,0,10]'"
     )
+
+
+def test_the_file_has_the_templates(model: StatisticalModel, tmp_path: Path) -> None:
+    card = Card.read(write_datacard(model, tmp_path))
+    assert card.of("shapes") == ["*", "*", "templates.root", "$CHANNEL/$PROCESS", "$CHANNEL/$PROCESS_$SYSTEMATIC"]
+    found = 0
+    with uproot.open(tmp_path / "templates.root") as file:
+        for channel in model.channels:
+            assert file[f"{channel.name}/data_obs"].values().tolist() == channel.data.tolist()
+            for sample in channel.samples:
+                nominal = file[f"{channel.name}/{sample.process}"]
+                assert nominal.values().tolist() == sample.nominal.tolist()
+                assert nominal.errors() == pytest.approx(sample.errors)
+                assert nominal.axis().edges().tolist() == list(channel.edges)
+                assert nominal.values(flow=True)[[0, -1]].tolist() == [0, 0]
+                for name, shape in sample.shapes.items():
+                    for direction, values in (("Up", shape.up), ("Down", shape.down)):
+                        varied = file[f"{channel.name}/{sample.process}_{name}{direction}"]
+                        assert varied.values().tolist() == values.tolist()
+                        found += 1
+    assert found == 2 * len(card.effects("shape")) == 2 * (3 + 3 + 2 + 2) * 4
 
 
 def test_names_are_those_of_combine(
@@ -544,14 +629,14 @@ def test_names_are_those_of_combine(
                 )  # type: ignore[index]
     awkward = replace(settings, free=["ZZ", "W+jets"], uncertainties={"4 tops": "5 %"})
     made = statistical_model(templates, awkward, luminosity)
-    rows = rows_of(write_datacard(made, tmp_path))
-    names = next(row[1:] for row in rows if row[0] == "process")
-    assert [it for it in dict.fromkeys(names) if it not in ("signal", "ZZ", "WZ", "fakes")] == [
+    card = Card.read(write_datacard(made, tmp_path))
+    assert [it for it in dict.fromkeys(card.of("process")) if it not in ("signal", "ZZ", "WZ", "fakes")] == [
         "_4_tops", "W_jets_", "W_jets__", "W_jets",
     ]  # fmt: skip
-    assert {"norm_4_tops", "j_s", "norm_W_jets"} <= {row[0] for row in rows}
+    assert {"norm_4_tops", "j_s", "norm_W_jets"} <= {row[0] for row in card.rows}
     renamed = [it.what.partition(" is ") for it in for_combine(made).remarks if it.kind == "renamed"]
-    assert {name: safe for name, _, safe in renamed} == {
+    names = {name: safe for name, _, safe in renamed}
+    assert names == {
         "4 tops": "_4_tops in the datacard",
         "W+jets": "W_jets_ in the datacard",
         "W-jets": "W_jets__ in the datacard",

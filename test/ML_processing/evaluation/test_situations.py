@@ -120,6 +120,16 @@ def test_a_spike_of_one_class(tmp_path: Path) -> None:
     assert "of ZG and 0% of" in answer["text"]
 
 
+def test_a_shift_of_an_input(good: tuple[Path, Path], tmp_path: Path) -> None:
+    """By 0.3 standard deviations, in a file of another size."""
+    other = TOY.sample(COUNT + 600, 2)
+    file = other.having(x1=other.inputs["x1"] + 0.3).write(tmp_path / "other.h5")
+    answer = verdict(*good, compare=[file])["Like the compared files?"]
+    assert answer["state"] in ("look", "bad")
+    assert "Shifted: x1 by +0." in answer["text"]
+    assert "they differ in x1" in answer["text"]
+
+
 def test_an_era_that_differs(good: tuple[Path, Path], tmp_path: Path) -> None:
     first, second = TOY.sample(COUNT, 2), TOY.sample(COUNT, 3)
     random = np.random.default_rng(1)

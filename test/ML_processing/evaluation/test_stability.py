@@ -41,6 +41,7 @@ Toy = Callable[..., Path]
 
 @pytest.fixture
 def training(whole: Path) -> Training:
+    """A training on toy events."""
     return Training.load(whole)
 
 
@@ -62,6 +63,13 @@ def test_equal_eras_agree(toy: Toy, training: Training) -> None:
     assert first.discriminant is not None
     for it in first.discriminant.classes:
         assert it.bins.values.sum() == pytest.approx(1)
+
+
+def test_an_era_without_separation_is_told(toy: Toy, training: Training) -> None:
+    noise = np.random.default_rng(3).normal(size=(2, 600)).astype("f4")
+    found = measured(training, {"2018": [toy()], "2022": [toy("noise.h5", x=noise[0], y=noise[1])]})
+    assert found.eras["2022"].measured.auc.value == pytest.approx(0.5, abs=0.1)
+    assert (found.probability or 1) < 1e-6
 
 
 def test_an_era_without_signal_has_no_separation(toy: Toy, training: Training) -> None:
