@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from data_processing.crab.client import REFUSED, CrabProject, JobNow
-from data_processing.crab.tasks import write_tasks
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.batch.submission import JOBS, JobEntry, Submission, new_directory, submissions_in
 from MLTools.NanoML.batch.system import Client, Poll, QueueState, System, counted
@@ -69,6 +68,8 @@ class Crab(System):
                 f"{config.where()}: CRAB runs skims, with the scores of models, where the files are; {request.what} runs elsewhere: "
                 f"nanoml submit {request.what} --on condor, slurm or local. Before it: nanoml submit skim --on crab."
             )
+        # needs awkward: the doctor, who asks which packages are missing, imports this module
+        from data_processing.crab.tasks import write_tasks
         from MLTools.NanoML.batch.prepare import new_submission
 
         done = set() if request.dry_run else self._done(config)

@@ -16,7 +16,9 @@ _ALL = {
     "dask": "MLTools.NanoML.batch.dask:Dask",
     "crab": "data_processing.crab.system:Crab",
 }
-SYSTEMS = {name: place for name, place in _ALL.items() if find_spec(place.partition(".")[0])}
+SYSTEMS = {
+    name: place for name, place in _ALL.items() if place.startswith("MLTools.") or find_spec(place.partition(".")[0])
+}
 """The batch systems: what `batch.on` and `nanoml submit --on` can name, and the class of each, if its part of NanoML is here."""
 
 ENVIRONMENTS = ("here", "packed", "cmssw", "container")
