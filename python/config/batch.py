@@ -9,17 +9,17 @@ from typing import Any, Optional
 from MLTools.NanoML.schema.settings import setting
 from MLTools.NanoML.stages import NAMES
 
-_ALL = {
+SYSTEMS = {
     "local": "MLTools.NanoML.batch.local:Local",
     "condor": "MLTools.NanoML.batch.condor:Condor",
     "slurm": "MLTools.NanoML.batch.slurm:Slurm",
     "dask": "MLTools.NanoML.batch.dask:Dask",
     "crab": "data_processing.crab.system:Crab",
 }
-SYSTEMS = {
-    name: place for name, place in _ALL.items() if place.startswith("MLTools.") or find_spec(place.partition(".")[0])
-}
-"""The batch systems: what `batch.on` and `nanoml submit --on` can name, and the class of each, if its part of NanoML is here."""
+"""The batch systems: what `batch.on` and `nanoml submit --on` can name, and the class of each."""
+
+if find_spec("data_processing") is None:  # the part with CRAB's jobs was deleted
+    SYSTEMS.pop("crab")
 
 ENVIRONMENTS = ("here", "packed", "cmssw", "container")
 """The environments that `batch.environment` can name."""
