@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import awkward as ak
 import numpy as np
@@ -32,8 +32,6 @@ from MLTools.NanoML.nanoaod.weights import Weight
 from MLTools.NanoML.rootio.lists import Mask, offsets_of
 from MLTools.NanoML.selection.cutflow import Cutflow, ReachedError
 from MLTools.NanoML.selection.selected import Selected, Shift, is_same, joined
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
