@@ -286,6 +286,19 @@ def test_the_code_of_a_network_counts_and_not_its_place(
     assert kept == [0, 1, 1, 0]
 
 
+def test_a_parameter_tells_nothing_by_itself(toy: Toy, quick: Train, tmp_path: Path) -> None:
+    """Of which the signal has three values, and which is known of no other event."""
+    random, label = np.random.default_rng(1), np.arange(6000) % 2
+    mass = np.where(label == 0, random.choice([20.0, 50.0, 80.0], 6000), np.nan).astype("f4")
+    path = toy(count=6000, x=random.normal(size=6000), mass=mass, parameter="mass")
+    metrics = train([path], replace(quick, features=["x"], parameter="mass", folds=1), tmp_path / "run")
+    assert metrics["auc"] == pytest.approx(0.5, abs=0.03)
+    content = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert content["parameter"]["column"] == "mass"
+    assert content["parameter"]["values"] == [20, 50, 80]
+    assert set(np.array(content["sample"]["features"])[:, -1]) == {20, 50, 80}
+
+
 def test_events_that_cannot_decide_when_to_stop(toy: Toy, quick: Train, tmp_path: Path) -> None:
     file = toy()
     with changing(file) as rows:

@@ -25,6 +25,7 @@ from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn, HDF5Metadata, core_of, metadata_content, read_metadata
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.inspection import inspect_file
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, Part
 from MLTools.NanoML.nanoaod.provenance import Provenance
@@ -511,6 +512,14 @@ def test_all_columns_are_the_nominal_ones(shifted_skims: ShiftedSkims) -> None:
     assert found[0] == found[1]
     with RootFile(shifted_skims.shifted[3]) as file:
         assert set(event_level_branches(file, ("MET*", "MET_jesUp"))[0]) == {"MET", "MET_phi", "MET_jesUp"}
+
+
+def test_an_inspection_tells_what_was_left_out(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
+    metadata, _ = converted(shifted_skims.shifted, tmp_path / "a.h5")
+    found = inspect_file(tmp_path / "a.h5").to_json()
+    books = found["datasets"][0]["books"]
+    assert books["only_shifted"] == sum(file.only_shifted for file in metadata.datasets[0].accounting.files) > 0
+    assert (found["errors"], books["selected"]) == ([], found["events"])
 
 
 @pytest.fixture(scope="module")

@@ -411,3 +411,20 @@ def test_a_damaged_basket(source: Path, tmp_path: Path) -> None:
         postprocess_file(SkimJob(str(damaged), tmp_path / "skims" / "out.root", cut="nMuon > 0", keep=("Muon_*",)))
     assert problem.value.path == str(damaged)
     assert list((tmp_path / "skims").iterdir()) == []
+
+
+@needs_nanoaodtools
+def test_the_command(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        f"datasets: {{W: {{files: {source}}}}}\nskim: {{selection: {TRILEPTON}, engine: nanoaodtools}}\n"
+    )
+    for arguments in (["a.yaml"], ["--engine", "nanoaodtools", "--selection", TRILEPTON, "-o", "skims", str(source)]):
+        done = subprocess.run(
+            [sys.executable, "-m", "MLTools.NanoML.cli", "skim", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "263 of 1,000 events kept, sum of weights 1000" in done.stderr

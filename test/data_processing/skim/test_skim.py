@@ -280,6 +280,16 @@ def test_sections_of_simulation_are_not_certified(sample: Path, golden: Path, tm
         assert values_of(tmp_path / "certified.root", tree) == values_of(source, tree)
 
 
+def test_data_of_which_no_section_is_certified(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "none.json").write_text('{"9": [[1, 5]]}')
+    output = tmp_path / "skim.root"
+    accounting = skim_file(SkimJob(str(data), output, certified=str(tmp_path / "none.json"), keep=("*",)))
+    assert (accounting.entries, accounting.selected) == (800, 0)
+    assert set(values_of(output)) == set(values_of(data))
+    assert values_of(output, "LuminosityBlocks") == {"run": [], "luminosityBlock": []}
+    assert accounting.files[0].luminosity_sections == {}
+
+
 def test_the_command_writes_the_luminosity_of_data(
     data: Path, golden: Path, made_files: dict[str, Path], tmp_path: Path
 ) -> None:
