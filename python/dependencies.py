@@ -45,13 +45,10 @@ def code_of(*roots: _Root, only_own: bool = False) -> str:
     With `only_own`, what modules of NanoML depend on is left out. Raises ConfigError if a file of the user is not Python.
     """
     syntaxes = _known()
-    try:
-        modules = {
-            name: syntaxes.of(path).hash if path.suffix == ".py" else _sha256(path.read_bytes())
-            for name, path in files_behind(*roots, only_own=only_own).items()
-        }
-    except SyntaxError as problem:
-        raise ConfigError(f"{problem.filename}:{problem.lineno}: {type(problem).__name__}: {problem.msg}.") from None
+    modules = {
+        name: syntaxes.of(path).hash if path.suffix == ".py" else _sha256(path.read_bytes())
+        for name, path in files_behind(*roots, only_own=only_own).items()
+    }
     code = _sha256(json.dumps(sorted(modules.items())).encode())
     syntaxes.note(code, modules)
     syntaxes.write()
@@ -260,12 +257,17 @@ class _Syntaxes:
         return self._modules[name]
 
     def of(self, path: Path) -> _Syntax:
+        """The syntax of a file; ConfigError if it is not Python."""
         if path not in self._seen:
             content = path.read_bytes()
             is_our = is_our_file(path)
             key = f"{_sha256(content)}{' of ours' * is_our}"
             if key not in self._known:
-                self._known[key], self._is_new = _read(content, path, is_our), True
+                try:
+                    self._known[key], self._is_new = _read(content, path, is_our), True
+                except SyntaxError as problem:
+                    what = f"{type(problem).__name__}: {problem.msg}"
+                    raise ConfigError(f"{path}:{problem.lineno}: {what}.") from None
             self._seen[path] = _Syntax(*self._known[key])
         return self._seen[path]
 

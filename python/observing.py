@@ -35,7 +35,7 @@ from typing import Any, Optional, Union
 
 from MLTools.NanoML.atomic import file_hash, file_version
 from MLTools.NanoML.dependencies import code_of, imports_of, is_our_file, is_ours
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.terminal.progress import say_once
 
 FILE, FOLDER, VARIABLE = "file", "folder", "variable"
@@ -205,7 +205,7 @@ def _modules_behind(module: str) -> Iterator[str]:
         if path is None or name in done or is_ours(name) or _is_library(path):
             continue
         done.add(name)
-        with suppress(ImportError, OSError, SyntaxError):
+        with suppress(ImportError, OSError, ConfigError):
             for level, place, wanted in imports_of(Path(path)):
                 if level:
                     place = importlib.util.resolve_name("." * level + place, sys.modules[name].__package__ or "")
@@ -259,7 +259,7 @@ def state(key: str) -> Optional[str]:
             return code_of(Path(name), only_own=True) if os.path.isfile(name) else None
         else:
             return file_hash(name)
-    except (KeyError, OSError, SyntaxError):
+    except (KeyError, OSError, ConfigError):
         return None
     return hashlib.sha256(content).hexdigest()
 

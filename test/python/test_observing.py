@@ -327,6 +327,8 @@ def test_states_change_with_what_they_are_of(tmp_path: Path, monkeypatch: pytest
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     (tmp_path / "a.py").write_text("X = 1  # a comment\n")
     assert [one == other for one, other in zip(after, map(state, keys))] == [False, True, True, True]
+    (tmp_path / "a.py").write_text("a template, which is not Python\n")
+    assert state(keys[-1]) is None
 
 
 def test_a_library_that_opens_files_unseen_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
