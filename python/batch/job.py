@@ -203,9 +203,9 @@ class TaskResult:
 def _results(content: Mapping[str, Any]) -> dict[str, TaskResult]:
     """The results of tasks; until 0.2.0 they had what records have, but for the first three."""
     older = {"task": "", "code": "", "version": ""}
-    is_older = {name: it.get("state") == "done" for name, it in content.items()}
     return {
-        name: build(TaskResult, {"record": {**older, **it}} if is_older[name] else it) for name, it in content.items()
+        name: build(TaskResult, {"record": {**older, **it}} if it.get("state") == "done" else it)
+        for name, it in content.items()
     }
 
 

@@ -183,8 +183,8 @@ class Records:
     def write(self, task: Task, done: Record) -> Record:
         """Note that a task is done, by what did it, here or elsewhere; return its record as it is kept.
 
-        The inputs are as they were before it began: the next run notices what changed meanwhile. Of the outputs, the file system
-        may say other things here.
+        The inputs are as they were before it began, so that the next run notices what changed meanwhile. The outputs get their
+        sizes and times anew, since those that another machine saw may differ.
         """
         known = {f"{FILE} {path}" for path in (*task.inputs, *map(str, task.outputs))}
         record = replace(
