@@ -109,6 +109,13 @@ def run(*arguments: str | Path) -> str:
     return done.output
 
 
+def submitted(analysis: Make, *arguments: Any) -> Path:
+    """An analysis whose skims are on CRAB."""
+    path = analysis(*arguments)
+    run("submit", "skim", path, "--on", "crab")
+    return path
+
+
 def state(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(run("status", path, "--json"))
     return found
@@ -204,8 +211,7 @@ def test_a_skim_from_submission_to_outputs(crab: Crab, analysis: Make) -> None:
 
 
 def test_only_datasets_that_are_new_or_changed_are_submitted_again(crab: Crab, analysis: Make) -> None:
-    path = analysis()
-    run("submit", "skim", path, "--on", "crab")
+    path = submitted(analysis)
     for name in ("WZ", "ZG"):
         crab.says(f"ana-1_{name}", jobs={"1": DONE})
     run("status", path)
@@ -219,8 +225,7 @@ def test_only_datasets_that_are_new_or_changed_are_submitted_again(crab: Crab, a
 
 
 def test_many_jobs_are_asked_for_their_outputs_in_portions(crab: Crab, analysis: Make) -> None:
-    path = analysis({"WZ": "/store/mc/a/WZ.root"})
-    run("submit", "skim", path, "--on", "crab")
+    path = submitted(analysis, {"WZ": FILES["WZ"]})
     crab.says("ana-1_WZ", jobs={str(number): DONE for number in range(1, 1202)})
     assert "Everything is done." in run("status", path)
     portions = [call[-1].count(",") + 1 for call in crab.calls if call[0] == "getoutput"]
@@ -229,8 +234,7 @@ def test_many_jobs_are_asked_for_their_outputs_in_portions(crab: Crab, analysis:
 
 
 def test_a_server_that_does_not_answer_has_not_failed(crab: Crab, analysis: Make) -> None:
-    path = analysis({"WZ": "/store/mc/a/WZ.root"})
-    run("submit", "skim", path, "--on", "crab")
+    path = submitted(analysis, {"WZ": FILES["WZ"]})
     crab.says("ana-1_WZ", jobs={"1": DONE, "2": RUNS})
     run("status", path)
     crab.set("silent")
@@ -243,11 +247,12 @@ def test_a_server_that_does_not_answer_has_not_failed(crab: Crab, analysis: Make
     crab.unset("silent")
     crab.says("ana-1_WZ", scheduler="RUNNING")  # the server answers, but its cache of jobs does not
     assert states(path) == {"WZ-1": "done", "WZ-2": "running"}
+    crab.says("ana-1_WZ", days=60)  # it has forgotten the task
+    assert states(path) == {"WZ-1": "done", "WZ-2": "failed"}
 
 
 def test_why_jobs_failed_and_more_memory_and_time(crab: Crab, analysis: Make) -> None:
-    path = analysis()
-    run("submit", "skim", path, "--on", "crab")
+    path = submitted(analysis)
     bad = {"1": DONE, "2": failed(50660, "Job killed by HTCondor due to excessive memory use")}
     bad |= {"3": failed(8020, "x.root: at none of the places"), "4": failed(50664), "5": failed(60307)}
     bad["6"] = failed(4711, "who knows")
@@ -273,16 +278,8 @@ def test_why_jobs_failed_and_more_memory_and_time(crab: Crab, analysis: Make) ->
     assert "WZ: RESUBMITFAILED: the task is too old" in run("status", path)
 
 
-def test_jobs_of_crab_read_all_their_files(crab: Crab, analysis: Make) -> None:
-    path = analysis()
-    run("submit", "skim", path, "--on", "crab")
-    with pytest.raises(NanoMLError, match=r"jobs of CRAB read all of their files"):
-        run("resubmit", path, "--max-missing-files", "1%")
-
-
 def test_the_log_of_a_job_is_that_of_the_last_time(crab: Crab, analysis: Make) -> None:
-    path = analysis()
-    run("submit", "skim", path, "--on", "crab")
+    path = submitted(analysis)
     crab.says("ana-1_WZ", jobs={"1": DONE, "2": failed(8002)})
     said = run("logs", path)
     assert "results/job_out.2.1.txt" in said
@@ -290,11 +287,12 @@ def test_the_log_of_a_job_is_that_of_the_last_time(crab: Crab, analysis: Make) -
     assert "job 1, tried" in run("logs", path, "--job", "WZ-1")
     with pytest.raises(NanoMLError, match=r"has no job WZ-7. Jobs are named as WZ-1"):
         run("logs", path, "--job", "WZ-7")
+    with pytest.raises(NanoMLError, match=r"jobs of CRAB read all of their files"):
+        run("resubmit", path, "--max-missing-files", "1%")
 
 
 def test_killing(crab: Crab, analysis: Make) -> None:
-    path = analysis()
-    run("submit", "skim", path, "--on", "crab")
+    path = submitted(analysis)
     crab.says("ana-1_WZ", jobs={"1": DONE})
     crab.says("ana-1_ZG", jobs={"1": DONE, "2": RUNS})
     run("kill", path)
@@ -308,8 +306,7 @@ def test_killing(crab: Crab, analysis: Make) -> None:
 
 
 def test_a_task_that_the_server_refuses(crab: Crab, analysis: Make) -> None:
-    path = analysis({"WZ": "/store/mc/a/WZ.root"})
-    run("submit", "skim", path, "--on", "crab")
+    path = submitted(analysis, {"WZ": FILES["WZ"]})
     crab.says("ana-1_WZ", "SUBMITFAILED", refusal="The CRAB server backend refuses\nthe dataset is not valid")
     text = run("status", path)
     assert "1 x rejected by the batch system: change what it says" in text
@@ -320,25 +317,12 @@ def test_a_task_that_the_server_refuses(crab: Crab, analysis: Make) -> None:
     assert "Everything is done." in run("status", path)
 
 
-def test_tasks_that_crab_has_forgotten(crab: Crab, analysis: Make) -> None:
-    path = analysis({"WZ": "/store/mc/a/WZ.root"})
-    run("submit", "skim", path, "--on", "crab")
-    crab.says("ana-1_WZ", jobs={"1": DONE, "2": RUNS})
-    run("status", path)
-    crab.says("ana-1_WZ", days=60)
-    assert states(path) == {"WZ-1": "done", "WZ-2": "failed"}
-
-
-def test_a_submission_that_is_refused_leaves_nothing(crab: Crab, analysis: Make) -> None:
+def test_a_submission_that_is_refused_leaves_nothing_or_can_be_continued(crab: Crab, analysis: Make) -> None:
     path = analysis()
     crab.set("refuse", "ana-1_WZ")
     with pytest.raises(NanoMLError, match=r"crab submit: The server answered with an error"):
         run("submit", "skim", path, "--on", "crab")
     assert not list((path.parent / "jobs").iterdir())
-
-
-def test_a_submission_that_is_refused_in_the_middle_can_be_continued(crab: Crab, analysis: Make) -> None:
-    path = analysis()
     crab.set("refuse", "ana-1_ZG")
     with pytest.raises(NanoMLError, match=r"1 of 2 tasks have been submitted: nanoml resubmit does the rest"):
         run("submit", "skim", path, "--on", "crab")
@@ -350,8 +334,7 @@ def test_a_submission_that_is_refused_in_the_middle_can_be_continued(crab: Crab,
 
 
 def test_a_task_that_only_the_server_knows_is_found(crab: Crab, analysis: Make) -> None:
-    path = analysis()
-    run("submit", "skim", path, "--on", "crab")
+    path = submitted(analysis)
     submission = Submission.read(path.parent / "jobs" / "ana-1")
     project = CrabProject.all_of(submission)["WZ"]
     shutil.rmtree(project.path)
@@ -368,20 +351,14 @@ def test_a_task_that_only_the_server_knows_is_found(crab: Crab, analysis: Make) 
 
 
 def test_without_crab_or_cmssw(crab: Crab, analysis: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = analysis()
-    run("submit", "skim", path, "--on", "crab")
+    path = submitted(analysis)
+    elsewhere = path.parent / "elsewhere"
+    elsewhere.mkdir()
     with monkeypatch.context() as context:
         context.delenv("CMSSW_VERSION")
         with pytest.raises(NanoMLError, match=r"crab: needs CMSSW. Do cmsenv first"):
-            run("submit", "skim", analysis_of(path), "--on", "crab")
+            run("submit", "skim", shutil.copy(path, elsewhere), "--on", "crab")
         assert "needs CMSSW" in run("status", path)
         context.setenv("PATH", "/nowhere")
         assert "crab-setup.sh" in run("status", path)
     assert state(path)["active"] is True
-
-
-def analysis_of(path: Path) -> Path:
-    """The same analysis, elsewhere."""
-    directory = path.parent / "elsewhere"
-    directory.mkdir()
-    return Path(shutil.copy(path, directory))
