@@ -38,7 +38,6 @@ MakeJob = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = ROOT / "data" / "leptons.onnx"
 CUT = "nElectron + nMuon >= 3"
-PASSES = 263  # of 1000 events
 TRILEPTON = "MLTools.NanoML.trilepton:Trilepton"
 pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 
@@ -90,9 +89,8 @@ def job(tmp_path: Path) -> MakeJob:
         write_tasks(load(tmp_path / "analysis.yaml"), tmp_path / "tasks", "analysis-1")
         directory = tmp_path / "job"
         shutil.copytree(tmp_path / "tasks" / "A", directory)
-        shutil.copytree(
-            ROOT / "data_processing", directory / "data_processing", ignore=shutil.ignore_patterns("__pycache__")
-        )
+        sources = ROOT / "data_processing"
+        shutil.copytree(sources, directory / "data_processing", ignore=shutil.ignore_patterns("__pycache__"))
         (directory / "PSet.py").write_text(PSET.format(files=list(files), sections=list(sections)))
         return directory
 
@@ -102,14 +100,9 @@ def job(tmp_path: Path) -> MakeJob:
 def run(directory: Path) -> tuple[int, ElementTree.Element]:
     """Run the job as CRAB does; return its exit code and its report."""
     binaries = str(Path(sys.executable).parent)
-    done = subprocess.run(
-        [str(directory / "crab_script.sh"), "1"],
-        env={**os.environ, "PATH": os.pathsep.join([binaries, os.environ["PATH"]])},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=directory.parent,
-    )
+    environment = {**os.environ, "PATH": os.pathsep.join([binaries, os.environ["PATH"]])}
+    line, place = [str(directory / "crab_script.sh"), "1"], directory.parent
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, cwd=place)
     report = ElementTree.parse(directory / "FrameworkJobReport.xml").getroot()
     assert (done.returncode != 0) == (report.find("FrameworkError") is not None), done.stdout + done.stderr
     return done.returncode, report

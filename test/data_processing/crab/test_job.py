@@ -38,10 +38,6 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import DatasetInfo
 
 
-def process(*files: Any, **more: Any) -> Any:
-    return SimpleNamespace(source=SimpleNamespace(fileNames=files, **more))
-
-
 def failure(directory: Path) -> tuple[int, str]:
     error: Any = ElementTree.parse(directory / REPORT).getroot().find("FrameworkError")
     return int(error.get("ExitStatus", "0")), error.text or ""
@@ -51,9 +47,6 @@ def test_luminosity_sections_of_a_job() -> None:
     assert mask_of([]) is None
     mask: Any = mask_of(["315267:1-315267:88", "315267:91", "315268:5-315268:5"])
     assert mask.as_dict() == {"315267": [[1, 88], [91, 91]], "315268": [[5, 5]]}
-
-
-def test_luminosity_sections_that_are_none() -> None:
     for text in ("1:2-3:4", "1", "1:a", "1:5-1:2"):
         with pytest.raises(NanoMLError, match=r"PSet.py: "):
             mask_of([text])
@@ -66,7 +59,7 @@ def test_codes_of_what_goes_wrong(
     source = sample / "WZTo3LNu_Pt100" / "WZTo3LNu_Pt100_0.root"
 
     def code_of(*files: Any, **more: Any) -> tuple[int, str]:
-        assert main(process(*files, **more)) == 1
+        assert main(SimpleNamespace(source=SimpleNamespace(fileNames=files, **more))) == 1
         return failure(tmp_path)
 
     assert code_of(str(source)) == (CONFIGURATION, failure(tmp_path)[1])
@@ -122,6 +115,7 @@ def test_a_damaged_job(tmp_path: Path) -> None:
 
 MakeConfig = Callable[..., Config]
 
+ROOT = Path(__file__).resolve().parents[3]
 MC = "/WprimeToWZToLNuLL_M600/Run2-v1/NANOAODSIM"
 DATA = "/SingleMuon/Run2018A-UL2018_v9/NANOAOD"
 CERTIFIED = {"315267": [[1, 88]]}
@@ -144,6 +138,8 @@ def analysis(tmp_path: Path) -> MakeConfig:
         datasets: dict[str, Any] | None = None,
         score: dict[str, Any] | None = None,
         batch: dict[str, Any] | None = None,
+        eras: dict[str, Any] | None = None,
+        others: dict[str, Any] | None = None,
         **skim: Any,
     ) -> Config:
         content = {
@@ -151,12 +147,13 @@ def analysis(tmp_path: Path) -> MakeConfig:
             "skim": {"selection": "MLTools.NanoML.trilepton:Trilepton", **skim},
             "batch": batch or {"grid": {"site": "T2_CH_CERN", "directory": "/store/user/me/analysis"}},
             **({"score": score} if score else {}),
+            **({"eras": eras} if eras else {"luminosity": 1.0}),
+            **(others or {}),
         }
         for each in content["datasets"].values():
             if not each.get("data"):
                 each.setdefault("cross_section", 1.0)
                 each.setdefault("class", "WZ")
-        content["luminosity"] = 1.0
         path = base / "my analysis.yaml"
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         return load(path)
@@ -174,26 +171,15 @@ def configured(path: Path, directory: Path) -> dict[str, dict[str, Any]]:
         "config = runpy.run_path(sys.argv[1])['config']\n"
         "print(json.dumps({name: vars(section) for name, section in vars(config).items()}))"
     )
-    done = subprocess.run(
-        [sys.executable, "-IS", "-c", code, str(path), str(client.parent)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=directory,
-    )
-    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    line = [sys.executable, "-IS", "-c", code, str(path), str(client.parent)]
+    found: dict[str, dict[str, Any]] = json.loads(subprocess.check_output(line, cwd=directory))
     return found
 
 
 def test_a_task_for_each_dataset(analysis: MakeConfig) -> None:
     files = ["/store/mc/a/x.root", "root://eos.cern.ch//store/mc/a/y.root"]
-    config = analysis(
-        {
-            "WZ.ext": {"das": MC},
-            "ZG": {"files": files},
-            "Muon": {"das": [DATA, DATA.replace("2018A", "2018B")], "data": True},
-        }
-    )
+    muons = {"das": [DATA, DATA.replace("2018A", "2018B")], "data": True}
+    config = analysis({"WZ.ext": {"das": MC}, "ZG": {"files": files}, "Muon": muons})
     tasks = {task.name: task for task in inputs_of(config)}
     assert list(tasks) == ["WZ.ext", "ZG", "Muon_1", "Muon_2"]
     assert tasks["WZ.ext"].dataset == MC
@@ -203,17 +189,13 @@ def test_a_task_for_each_dataset(analysis: MakeConfig) -> None:
 
 def test_what_crab_is_told_of_the_catalogue(analysis: MakeConfig, tmp_path: Path) -> None:
     user = "/Mine/me-skim-0123abcd/USER"
-    config = analysis(
-        {
-            "few": {"das": MC, "max_files": 3, "status": ["VALID", "PRODUCTION"]},
-            "mine": {"das": user},
-            "other": {"das": user.replace("skim", "other"), "instance": "prod/phys01"},
-        }
-    )
-    write_tasks(config, tmp_path / "out", "x")
-    data = {
-        name: configured(tmp_path / "out" / name / "crab_cfg.py", tmp_path)["Data"] for name in ("few", "mine", "other")
+    datasets: dict[str, Any] = {
+        "few": {"das": MC, "max_files": 3, "status": ["VALID", "PRODUCTION"]},
+        "mine": {"das": user},
+        "other": {"das": user.replace("skim", "other"), "instance": "prod/phys01"},
     }
+    write_tasks(analysis(datasets), tmp_path / "out", "x")
+    data = {name: configured(tmp_path / "out" / name / "crab_cfg.py", tmp_path)["Data"] for name in datasets}
     assert (data["few"]["totalUnits"], data["few"]["allowNonValidInputDataset"]) == (3, True)
     assert [each["inputDBS"] for each in data.values()] == ["global", "phys03", "phys01"]
     assert not {"totalUnits", "allowNonValidInputDataset"} & set(data["mine"])
@@ -328,9 +310,8 @@ def test_files_named_one_by_one_run_at_the_sites_that_are_named(analysis: MakeCo
 def test_names_of_requests_are_not_longer_than_crab_takes(analysis: MakeConfig, tmp_path: Path) -> None:
     config = analysis({f"{'W' * 120}{end}": {"das": MC} for end in "12"})
     write_tasks(config, tmp_path / "out", "x-1")
-    names = [
-        configured(path / "crab_cfg.py", tmp_path)["General"]["requestName"] for path in (tmp_path / "out").iterdir()
-    ]
+    written = (tmp_path / "out").glob("*/crab_cfg.py")
+    names = [configured(path, tmp_path)["General"]["requestName"] for path in written]
     assert len(set(names)) == 2
     assert {len(name) for name in names} == {100}
 
@@ -361,22 +342,17 @@ def test_own_files_travel_with_what_stands_beside_them(analysis: MakeConfig, tmp
 def test_each_era_is_scored_by_its_own_model(
     analysis: MakeConfig, linear_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    path = Path(analysis().document.name)
-    content = yaml.safe_load(path.read_text())
-    del content["luminosity"]
     years = ("2018", "2022")
-    content["datasets"] = {
-        f"{name}_{year}": {"das": MC, "cross_section": 1.0, "class": name, "era": year}
-        for name in ("signal", "WZ")
-        for year in years
+    datasets = {
+        f"{name}_{year}": {"das": MC, "class": name, "era": year} for name in ("signal", "WZ") for year in years
     }
-    content |= {"eras": {year: {"luminosity": 1.0} for year in years}, "train": {"per_era": True}, "score": {}}
-    path.write_text(yaml.safe_dump(content | {"convert": {"features": ["MET_pt"]}, "workdir": "out"}))
+    others = {"train": {"per_era": True}, "score": {}, "convert": {"features": ["MET_pt"]}, "workdir": "out"}
+    config = analysis(datasets, eras={year: {"luminosity": 1.0} for year in years}, others=others)
     models = {year: linear_model(["MET_pt"], name=f"of_{year}") for year in years}
-    (path.parent / "out").mkdir()
+    (config.base / "out").mkdir()
     for year, model in models.items():
-        shutil.copy(model, path.parent / "out" / f"model_{year}.onnx")
-    tasks = write_tasks(load(path), tmp_path / "out", "x-1")
+        shutil.copy(model, config.base / "out" / f"model_{year}.onnx")
+    tasks = write_tasks(config, tmp_path / "out", "x-1")
     assert len(tasks) == 4
     for task in tasks:
         sent = (tmp_path / "out" / task.name / "model_0.onnx").read_bytes()
@@ -412,17 +388,12 @@ def test_tasks_that_do_the_same_are_known_by_their_digest(analysis: MakeConfig, 
 
 
 def test_corrections_travel_with_the_jobs_of_their_era(analysis: MakeConfig, tmp_path: Path) -> None:
-    config = analysis({"WZ": {"das": MC}, "Muon": {"das": DATA, "data": True, "triggers": ["HLT_Mu50"]}})
-    examples = Path(__file__).resolve().parents[3] / "examples" / "corrections"
-    shutil.copytree(examples, config.base / "corrections")
-    text = yaml.safe_load((config.base / "my analysis.yaml").read_text())
-    del text["luminosity"]
-    for dataset in text["datasets"].values():
-        dataset["era"] = 2018
-    text["eras"] = {2018: {"luminosity": 59.8, "certified": "golden.json", "corrections": "corrections/2018.yaml"}}
+    muons = {"das": DATA, "data": True, "triggers": ["HLT_Mu50"], "era": 2018}
+    era = {"luminosity": 59.8, "certified": "golden.json", "corrections": "corrections/2018.yaml"}
+    config = analysis({"WZ": {"das": MC, "era": 2018}, "Muon": muons}, eras={2018: era})
+    shutil.copytree(ROOT / "examples" / "corrections", config.base / "corrections")
     (config.base / "golden.json").write_text(json.dumps(CERTIFIED))
-    (config.base / "my analysis.yaml").write_text(yaml.safe_dump(text))
-    write_tasks(load(config.base / "my analysis.yaml"), tmp_path / "tasks", "my_analysis-1")
+    write_tasks(config, tmp_path / "tasks", "my_analysis-1")
     shutil.rmtree(config.base / "corrections")
     jobs = {name: read_job(tmp_path / "tasks" / name) for name in ("WZ", "Muon")}
     assert (jobs["WZ"].certified, jobs["Muon"].certified) == ("", "certified.json")
@@ -439,6 +410,5 @@ def test_corrections_travel_with_the_jobs_of_their_era(analysis: MakeConfig, tmp
 
 def test_crab_does_not_send_the_samples() -> None:
     """Its client sends each directory of these names below src, whatever is in it."""
-    root = Path(__file__).resolve().parents[3]
-    sent = [it for name in ("data", "interface", "python") for it in (root / "examples").rglob(name) if it.is_dir()]
+    sent = [it for name in ("data", "interface", "python") for it in (ROOT / "examples").rglob(name) if it.is_dir()]
     assert not sent
