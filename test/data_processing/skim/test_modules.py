@@ -26,7 +26,7 @@ from services.pages import fences
 from services.shifted_jets import DATASET
 
 MODULES = Path(__file__).parents[1] / "nano_modules"
-CHAIN = ("leptons.py:Leptons", "jet_sums.py:jet_sums", "lepton_pairs.py:lepton_pairs")
+CHAIN = ("leptons.py:Leptons", "jet_sums.py:jet_sums", "leptons.py:LeptonPairs")
 THIRD = """
 class Third:
     def beginJob(self): pass
@@ -140,7 +140,7 @@ def test_modules_write_no_rntuple(tmp_path: Path) -> None:
 
 @needs_nanoaodtools
 def test_the_first_module_that_says_no_ends_an_event(skim: MakeSkim, wz: Path) -> None:
-    result = skim("z_candidate.py:modules", "counting.py:Counting")
+    result = skim("leptons.py:modules", "counting.py:Counting")
     a = read(wz, "Electron_pt", "Electron_eta", "Muon_pt", "Muon_eta", "event")
     leptons = ak.sum((a["Electron_pt"] > 10) & (abs(a["Electron_eta"]) < 2.5), axis=1) + ak.sum(
         (a["Muon_pt"] > 10) & (abs(a["Muon_eta"]) < 2.4), axis=1
@@ -160,7 +160,7 @@ def test_the_first_module_that_says_no_ends_an_event(skim: MakeSkim, wz: Path) -
 
 @needs_nanoaodtools
 def test_new_columns_of_a_collection(skim: MakeSkim, wz: Path) -> None:
-    result = skim("muon_scale.py:MuonScale", keep=("Muon_*", "drop Muon_dxy"))
+    result = skim("leptons.py:MuonScale", keep=("Muon_*", "drop Muon_dxy"))
     a = read(wz, "Muon_pt", "Muon_charge", "Muon_eta", "Muon_dxy")
     pt = ak.values_astype(a["Muon_pt"], "float64") * (1.003 + 1e-4 * a["Muon_charge"])
     assert ak.to_list(result.columns["Muon_corrPt"]) == ak.to_list(ak.values_astype(pt, "float32"))
@@ -173,7 +173,7 @@ def test_new_columns_of_a_collection(skim: MakeSkim, wz: Path) -> None:
 
 @needs_nanoaodtools
 def test_a_branch_of_the_file_that_is_kept_gets_the_module_s_values(skim: MakeSkim, wz: Path) -> None:
-    result = skim("muon_scale.py:MuonScale", keep=("Muon_dxy",))
+    result = skim("leptons.py:MuonScale", keep=("Muon_dxy",))
     assert ak.to_list(result.columns["Muon_dxy"]) == ak.to_list(abs(read(wz, "Muon_dxy")["Muon_dxy"]))
 
 
@@ -225,7 +225,7 @@ def test_a_module_reads_what_an_earlier_one_made(skim: MakeSkim, wz: Path) -> No
 @needs_nanoaodtools
 @pytest.mark.exhaustive("files of all versions")
 def test_files_of_all_versions(skim: MakeSkim, made_file: Path) -> None:
-    modules = ("z_candidate.py:modules", "muon_scale.py:both")
+    modules = ("leptons.py:modules", "leptons.py:both")
     with RootFile(made_file) as file:
         refused = "Skim it without modules first, as a TTree" if file.format == "RNTuple" else ""
         if "MET_pt" not in file.branches:  # modules know the file's own names alone

@@ -235,7 +235,7 @@ def both(job: SkimJob) -> tuple[Path, Provenance, Provenance]:
          ["all", "reached Trilepton", "three good leptons", "Z candidate", "W lepton", "Z muon identification"]),
         (
             {
-                "modules": ("jet_sums.py:jet_sums", "muon_scale.py:MuonScale"), "keep": ("*", "drop Muon_dxy"),
+                "modules": ("jet_sums.py:jet_sums", "leptons.py:MuonScale"), "keep": ("*", "drop Muon_dxy"),
                 "cut": "nMuon > 1",
             },
             386,
