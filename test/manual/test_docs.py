@@ -15,6 +15,7 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
+import yaml
 
 pytest.importorskip("data_processing.skim.skim")
 
@@ -221,7 +222,6 @@ def test_models_for_other_releases_score_the_same(models: Path) -> None:
 def test_batch(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     from MLTools.NanoML.batch.site import load_site
-    from MLTools.NanoML.config.load import load
 
     follow("batch.md#run-jobs", tmp_path, quick=True)
     follow("batch.md#settings-of-jobs", tmp_path, inside=".")
@@ -233,35 +233,47 @@ def test_batch(tmp_path: Path, follow: Callable[..., None]) -> None:
     assert load_site("my_cluster.yaml", tmp_path).setup == ["module load gcc"]
 
 
-def pretend_data(source: Path, directory: Path) -> None:
-    """A file that looks like data, with the muons of simulation, of which those of every second event are not tight."""
-    directory.mkdir(parents=True)
-    with uproot.open(source) as file:
-        arrays = file["Events"].arrays(
-            ["luminosityBlock", "event", "MET_pt", "nJet", "Muon_pt", "Muon_eta", "Muon_highPtId"]
+_SIMULATED = r"n?(Gen|gen|LHE|PSWeight|Pileup)|.*(hadronFlavour|partonFlavour|genPartFlav|gen\w*Idx)$"
+
+
+def pretend_data(sources: Sequence[Path], target: Path, is_tight: bool = True) -> None:
+    """A file that looks like data, with all that is reconstructed in simulation; or every second event without tight muons."""
+    trees = [events(source) for source in sources]
+    kept = [branch for branch in trees[0].branches if not re.match(_SIMULATED, branch.name)]
+    arrays = ak.concatenate([tree.arrays([branch.name for branch in kept]) for tree in trees])
+    if not is_tight:
+        arrays["Muon_highPtId"] = ak.values_astype(arrays["Muon_highPtId"] * (arrays["event"] % 2 == 0), np.uint8)
+    collections: dict[str, list[str]] = {}
+    for branch in (branch for branch in kept if branch.count_branch is not None):
+        collections.setdefault(branch.count_branch.name[1:], []).append(branch.name)
+    counters = {f"n{name}" for name in collections}
+    flat = [branch.name for branch in kept if branch.count_branch is None and branch.name not in counters]
+    rows: dict[str, Any] = {name: np.asarray(arrays[name]) for name in flat}
+    rows["run"] = np.full(len(arrays), 316_000, np.uint32)
+    rows["event"] = np.arange(len(arrays), dtype=np.uint64)
+    for name, members in collections.items():
+        rows[name] = ak.zip({member[len(name) + 1 :]: arrays[member] for member in members})
+    target.parent.mkdir(parents=True)
+    with uproot.recreate(target) as file:
+        types = {name: it.dtype if isinstance(it, np.ndarray) else ak.type(it).content for name, it in rows.items()}
+        tree = file.mktree(
+            "Events", types, counter_name=lambda name: f"n{name}", field_name=lambda name, field: f"{name}_{field}"
         )
-    fields = {name: arrays[f"Muon_{name}"] for name in ("pt", "eta", "highPtId")}
-    muons = ak.zip({**fields, "highPtId": ak.values_astype(fields["highPtId"] * (arrays["event"] % 2 == 0), np.uint8)})
-    flat = {name: np.asarray(arrays[name]) for name in ("luminosityBlock", "event", "MET_pt", "nJet")}
-    with uproot.recreate(directory / source.name) as file:
-        events = {"run": np.full(len(muons), 320_000, np.uint32), **flat}
-        types = {name: values.dtype for name, values in events.items()}
-        file.mktree("Events", {**types, "Muon": ak.type(muons).content}).extend({**events, "Muon": muons})
+        tree.extend(rows)
 
 
 @pytest.mark.exhaustive("pages of the manual")
 def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     for number, name in enumerate(("Muon", "EGamma")):
-        pretend_data(ROOT / "examples" / "nano" / "ZGToLLG" / f"ZGToLLG_{number}.root", tmp_path / "data" / name)
+        source = ROOT / "examples" / "nano" / "ZGToLLG" / f"ZGToLLG_{number}.root"
+        pretend_data([source], tmp_path / "data" / name / source.name, is_tight=False)
     follow("regions.md#use-regions-and-data-driven-backgrounds", tmp_path, quick=True)
     found = json.loads((tmp_path / "analysis" / "training" / "metrics.json").read_text())["regions"]
-    assert [(name, each["is_trained_on"]) for name, each in found.items()] == [
-        ("SR", True),
-        ("CR_MET", False),
-        ("muons", False),
-    ]
-    found = json.loads((tmp_path / "fakes" / "training" / "metrics.json").read_text())["regions"]
+    trained = [(name, each["is_trained_on"]) for name, each in found.items()]
+    assert trained == [("SR", True), ("CR_MET", False), ("muons", False)]
+    metrics = json.loads((tmp_path / "fakes" / "training" / "metrics.json").read_text())
+    found = metrics["regions"]
     parts = [
         metadata_content(tmp_path / "fakes" / "hdf5" / f"fakes_{name}.h5")["datasets"][0]
         for name in ("from_Muon", "from_EGamma", "less_WZ")
@@ -271,7 +283,6 @@ def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
     assert sum(found[name]["yields"]["fakes"]["sum_of_weights"] for name in ("SR", "CR")) == pytest.approx(total)
     assert found["sideband"]["yields"]["fakes"]["events"] == 0
     # data are compared with simulation in the region that is named, and in no other
-    metrics = json.loads((tmp_path / "fakes" / "training" / "metrics.json").read_text())
     assert list(metrics["data"]) == ["CR"]
     count = 0
     for name in ("Muon", "EGamma"):
@@ -317,33 +328,6 @@ def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: C
         }
 
 
-_SIMULATED = r"n?(Gen|gen|LHE|PSWeight|Pileup)|.*(hadronFlavour|partonFlavour|genPartFlav|gen\w*Idx)$"
-
-
-def pretend_all_data(sources: Sequence[Path], target: Path) -> None:
-    """A file that looks like data, with all that is reconstructed in simulation."""
-    trees = [events(source) for source in sources]
-    kept = [branch for branch in trees[0].branches if not re.match(_SIMULATED, branch.name)]
-    arrays = ak.concatenate([tree.arrays([branch.name for branch in kept]) for tree in trees])
-    collections: dict[str, list[str]] = {}
-    for branch in (branch for branch in kept if branch.count_branch is not None):
-        collections.setdefault(branch.count_branch.name[1:], []).append(branch.name)
-    counters = {f"n{name}" for name in collections}
-    flat = [branch.name for branch in kept if branch.count_branch is None and branch.name not in counters]
-    rows: dict[str, Any] = {name: np.asarray(arrays[name]) for name in flat}
-    rows["run"] = np.full(len(arrays), 316_000, np.uint32)
-    rows["event"] = np.arange(len(arrays), dtype=np.uint64)
-    for name, members in collections.items():
-        rows[name] = ak.zip({member[len(name) + 1 :]: arrays[member] for member in members})
-    target.parent.mkdir(parents=True)
-    with uproot.recreate(target) as file:
-        types = {name: it.dtype if isinstance(it, np.ndarray) else ak.type(it).content for name, it in rows.items()}
-        tree = file.mktree(
-            "Events", types, counter_name=lambda name: f"n{name}", field_name=lambda name, field: f"{name}_{field}"
-        )
-        tree.extend(rows)
-
-
 @pytest.fixture(scope="module")
 def used_scores(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., str]) -> tuple[Path, str]:
     """What is made by following the page on what to do with scores, and what it prints."""
@@ -352,7 +336,7 @@ def used_scores(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., 
     directory = tmp_path_factory.mktemp("scores")
     samples = ROOT / "examples" / "nano"
     sources = [samples / name / f"{name}_1.root" for name in ("WZTo3LNu_Pt100", "ZGToLLG_PtG100")]
-    pretend_all_data(sources, directory / "data" / "Muon" / "data.root")
+    pretend_data(sources, directory / "data" / "Muon" / "data.root")
     return directory, follow("scores.md#use-the-scores-in-your-program", directory, quick=True)
 
 
@@ -375,10 +359,8 @@ def check_yields(printed: str, directory: Path, programs: int) -> None:
     seen = 0
     for name, region, total, error in told:
         if name in known[region]:
-            assert (float(total), float(error)) == pytest.approx(known[region][name], rel=1e-4, abs=1e-4), (
-                name,
-                region,
-            )
+            expected = pytest.approx(known[region][name], rel=1e-4, abs=1e-4)
+            assert (float(total), float(error)) == expected, (name, region)
             assert float(total) > 0
             seen += 1
     assert seen == programs
@@ -408,9 +390,8 @@ def test_every_way_to_use_scores_gives_the_yields_of_the_histograms(used_scores:
 @pytest.mark.exhaustive("pages of the manual")
 def test_files_that_are_scored_already_get_their_weights(used_scores: tuple[Path, str]) -> None:
     directory, _ = used_scores
-    made, added = (
-        events(directory / name / "scores" / "WZ" / "WZTo3LNu_Pt100_0.root") for name in ("analysis", "weights")
-    )
+    scores = Path("scores", "WZ", "WZTo3LNu_Pt100_0.root")
+    made, added = (events(directory / name / scores) for name in ("analysis", "weights"))
     for name in ("eventWeight", "eventWeight_jesUp", "in_SR_jesDown"):
         assert made[name].array().to_list() == added[name].array().to_list()
     assert 10 < sum(made["eventWeight"].array()) < 1000
@@ -455,10 +436,8 @@ def test_a_real_analysis_has_scores_under_shifts(tmp_path: Path, follow: Callabl
     content = metadata_content(results / "hdf5" / "WZ_2022.h5")
     assert [each["luminosity"] for each in content["datasets"]] == [8]
     assert [each["name"] for each in content["weights"]] == ["pileup"]
-    assert [
-        each["is_trained_on"]
-        for each in json.loads((results / "training" / "metrics.json").read_text())["regions"].values()
-    ] == [True, False]
+    regions = json.loads((results / "training" / "metrics.json").read_text())["regions"]
+    assert [each["is_trained_on"] for each in regions.values()] == [True, False]
     skim, score = (events(results / name / "WZ_2018" / "WZTo3LNu_Pt100_0.root") for name in ("skims", "scores"))
     assert {"missing_jesUp", "GoodJet_jerDown_pt", "nGoodJet_jesUp", "selected_jesDown"} <= set(skim.keys())
     assert {f"wprime_signal_{shift}" for shift in ("jesUp", "jesDown", "jerUp", "jerDown")} <= set(score.keys())
@@ -466,3 +445,37 @@ def test_a_real_analysis_has_scores_under_shifts(tmp_path: Path, follow: Callabl
     own = (ROOT / "doc" / "analysis.md").read_text().partition("```python corrected.py\n")[2].partition("```")[0]
     lines = [line for line in own.splitlines() if line.strip()]
     assert len(lines) < 40
+
+
+@pytest.fixture(scope="module")
+def salted(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]) -> Path:
+    """What is made by following the page on training with salt, which has packages of its own."""
+    if shutil.which("salt") is None:
+        pytest.skip("salt is not in the PATH: pip install salt-ml")
+    directory = tmp_path_factory.mktemp("salt")
+    follow("networks.md#training-with-salt", directory, hidden=["PYTHONPATH"])
+    return directory
+
+
+@pytest.mark.exhaustive("pages of the manual")
+def test_salt_trains_on_a_file_as_it_is(salted: Path) -> None:
+    metadata = yaml.safe_load((salted / "logs/trilepton_first/metadata.yaml").read_text())
+    assert (metadata["num_train"], metadata["num_val"]) == (7600, 3650)
+    (checkpoint,) = salted.glob("logs/trilepton_first/ckpts/*.ckpt")
+    loss = re.search(r"val_loss=([0-9.]+)[.]ckpt", checkpoint.name)
+    assert loss is not None
+    assert float(loss[1]) < 0.95  # guessing gives ln 3 = 1.10
+
+
+@pytest.mark.exhaustive("pages of the manual")
+def test_its_scores_go_back_to_the_files_that_they_were_made_of(salted: Path) -> None:
+    right, total = 0, 0
+    for name, class_ in (("WprimeToWZToLNuLL_M600", 0), ("WZTo3LNu_Pt100", 1), ("ZGToLLG_PtG100", 2)):
+        with uproot.open(salted / "scores" / f"{name}_2.root") as root:
+            scores = root["Events"].arrays(library="np")
+        found = np.stack([scores[f"trilepton_p{column}"] for column in ("signal", "WZ", "ZG")], axis=1)
+        assert np.allclose(found.sum(axis=1), 1, atol=1e-3)
+        right += int((found.argmax(axis=1) == class_).sum())
+        total += len(found)
+    assert total == 3650
+    assert right / total > 0.55  # guessing gives a third
