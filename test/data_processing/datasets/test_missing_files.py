@@ -63,8 +63,18 @@ def called(*arguments: object) -> Result:
     return CliRunner(env={"COLUMNS": "300"}).invoke(nanoml, [str(word) for word in arguments])
 
 
-def said(result: Result) -> str:
-    return str(result.exception) if result.exception and result.exit_code == 1 else result.output
+def passes(*arguments: object) -> str:
+    """What a command prints that ends well."""
+    done = called(*arguments)
+    assert done.exit_code == 0, done.exception or done.output
+    return done.output
+
+
+def fails(*arguments: object) -> str:
+    """The error of a command."""
+    done = called(*arguments)
+    assert done.exit_code == 1, done.output
+    return str(done.exception)
 
 
 def entries(*paths: Path) -> int:
@@ -77,33 +87,28 @@ def entries(*paths: Path) -> int:
 
 def test_without_an_allowance_nothing_is_left_out(analysis: Path) -> None:
     config = configured(analysis, SKIM, CONVERT)
-    done = called("skim", config)
-    assert done.exit_code == 1
-    assert "WZ_1.root: cannot be read" in said(done)
-    assert said(done).endswith(
+    told = fails("skim", config)
+    assert "WZ_1.root: cannot be read" in told
+    assert told.endswith(
         "Nothing was written for it; 4 of 5 files are done. Run the same command again to retry, or allow a loss with "
         "--max-missing-files 1."
     )
     assert len(list((analysis / "a" / "skims").rglob("*.root"))) == 4
     assert missing.read(analysis / "a") == {}
     for limit in ("0", "33 %"):
-        done = called("skim", config, "--max-missing-files", limit)
-        assert done.exit_code == 1
         larger = "a loss" if limit == "0" else f"a larger loss than {limit}"
-        assert f"to retry, or allow {larger} with --max-missing-files 1." in said(done)
+        told = fails("skim", config, "--max-missing-files", limit)
+        assert f"to retry, or allow {larger} with --max-missing-files 1." in told
         assert missing.read(analysis / "a") == {}
     for limit in ("1", "40%"):
-        done = called("skim", config, "--max-missing-files", limit)
-        assert done.exit_code == 0, said(done)
+        passes("skim", config, "--max-missing-files", limit)
         assert [len(files) for files in missing.read(analysis / "a").values()] == [1]
 
 
 def test_a_loss_is_in_the_accounting_until_it_is_mended(analysis: Path) -> None:
     config, workdir, limit = configured(analysis, SKIM, CONVERT), analysis / "a", "34 %"
     bad, good = (analysis / "data" / "WZ_1.root", [analysis / "data" / f"WZ_{number}.root" for number in (0, 2)])
-    done = called("run", config, "--max-missing-files", limit)
-    assert done.exit_code == 0, said(done)
-    assert f"WZ: {bad} is left out: cannot be read" in done.output
+    assert f"WZ: {bad} is left out: cannot be read" in passes("run", config, "--max-missing-files", limit)
     assert {name: [each.file for each in files] for name, files in missing.read(workdir).items()} == {"WZ": [str(bad)]}
     (described,) = metadata_content(workdir / "hdf5" / "WZ.h5")["datasets"]
     assert [each["file"] for each in described["missing"]] == [str(bad)]
@@ -115,19 +120,15 @@ def test_a_loss_is_in_the_accounting_until_it_is_mended(analysis: Path) -> None:
     content = json.loads(called("inspect", "--json", workdir / "hdf5" / "WZ.h5").output)
     assert content["datasets"][0]["missing"][0]["file"] == str(bad)
 
-    again = called("run", config, "--max-missing-files", limit)
-    assert again.exit_code == 0, said(again)
-    assert "skim: 1 of 5 to do" in again.output
-    assert "convert: up to date (2 of 2)" in again.output
+    again = passes("run", config, "--max-missing-files", limit)
+    assert "skim: 1 of 5 to do" in again
+    assert "convert: up to date (2 of 2)" in again
 
-    strict = called("run", config)
-    assert strict.exit_code == 1
-    assert "4 of 5 files are done" in said(strict)
+    assert "4 of 5 files are done" in fails("run", config)
     assert "convert: up to date" in called("convert", config).output
 
     mend(bad)
-    mended = called("run", config)
-    assert mended.exit_code == 0, said(mended)
+    passes("run", config)
     assert missing.read(workdir) == {}
     (described,) = metadata_content(workdir / "hdf5" / "WZ.h5")["datasets"]
     assert "missing" not in described
@@ -137,15 +138,13 @@ def test_a_loss_is_in_the_accounting_until_it_is_mended(analysis: Path) -> None:
 def test_the_limit_is_one_of_each_dataset_and_never_all(analysis: Path) -> None:
     damage(analysis / "data" / "ZG_0.root")
     config = configured(analysis, SKIM, "read: {max_missing_files: 1}\n")
-    done = called("skim", config)
-    assert done.exit_code == 0, said(done)
+    passes("skim", config)
     assert {name: len(files) for name, files in missing.read(analysis / "a").items()} == {"WZ": 1, "ZG": 1}
     damage(analysis / "data" / "ZG_1.root")
     shutil.rmtree(analysis / "a")
-    done = called("skim", config, "--max-missing-files", "100 %")
-    assert done.exit_code == 1
-    assert "ZG_0" in said(done)
-    assert "3 of 5" not in said(done)
+    told = fails("skim", config, "--max-missing-files", "100 %")
+    assert "ZG_0" in told
+    assert "3 of 5" not in told
     assert missing.read(analysis / "a") == {}
 
 
@@ -153,49 +152,41 @@ def test_the_first_file_is_no_better_than_others(analysis: Path) -> None:
     mend(analysis / "data" / "WZ_1.root")
     damage(analysis / "data" / "WZ_0.root")
     config = configured(analysis, SKIM, CONVERT)
-    assert "4 of 5 files are done" in said(called("skim", config))
-    done = called("run", config, "--max-missing-files", "1")
-    assert done.exit_code == 0, said(done)
+    assert "4 of 5 files are done" in fails("skim", config)
+    passes("run", config, "--max-missing-files", "1")
     assert [each.file for each in missing.read(analysis / "a")["WZ"]] == [str(analysis / "data" / "WZ_0.root")]
 
 
 def test_other_failures_are_never_forgiven(analysis: Path) -> None:
     config = configured(analysis, SKIM.replace("MET_pt", "Nothing_pt"))
-    done = called("skim", config, "--max-missing-files", "1")
-    assert done.exit_code != 0
-    assert "Nothing_pt" in said(done)
+    assert "Nothing_pt" in fails("skim", config, "--max-missing-files", "1")
     assert missing.read(analysis / "a") == {}
 
 
 def test_without_a_skim_convert_leaves_them_out(analysis: Path) -> None:
-    config, workdir = configured(analysis, CONVERT), analysis / "a"
+    config, file = configured(analysis, CONVERT), analysis / "a" / "hdf5" / "WZ.h5"
     bad = analysis / "data" / "WZ_1.root"
-    done = called("convert", config)
-    assert done.exit_code == 1
-    assert "allow a loss with --max-missing-files 1." in said(done)
-    done = called("convert", config, "--max-missing-files", "1")
-    assert done.exit_code == 0, said(done)
-    (described,) = metadata_content(workdir / "hdf5" / "WZ.h5")["datasets"]
+    assert "allow a loss with --max-missing-files 1." in fails("convert", config)
+    passes("convert", config, "--max-missing-files", "1")
+    (described,) = metadata_content(file)["datasets"]
     assert [each["file"] for each in described["missing"]] == [str(bad)]
-    before = (workdir / "hdf5" / "WZ.h5").stat().st_mtime_ns
+    before = file.stat().st_mtime_ns
     assert "convert: up to date" in called("run", config).output
-    assert (workdir / "hdf5" / "WZ.h5").stat().st_mtime_ns == before
+    assert file.stat().st_mtime_ns == before
     mend(bad)
-    assert called("run", config).exit_code == 0
-    assert "missing" not in metadata_content(workdir / "hdf5" / "WZ.h5")["datasets"][0]
+    passes("run", config)
+    assert "missing" not in metadata_content(file)["datasets"][0]
 
 
 def test_files_without_a_configuration(analysis: Path) -> None:
     files = sorted((analysis / "data").glob("WZ_*.root"))
     skim = ("skim", "--cut", "nMuon >= 2", "--keep", "MET_pt", "--workers", 1, "-o", "skims", *files)
-    assert called(*skim).exit_code == 1
-    done = called(*skim, "--max-missing-files", "1")
-    assert done.exit_code == 0, said(done)
-    assert f"{files[1]} is left out" in done.output
+    fails(*skim)
+    assert f"{files[1]} is left out" in passes(*skim, "--max-missing-files", "1")
     assert sorted(path.name for path in Path("skims").glob("*.root")) == ["WZ_0.root", "WZ_2.root"]
     assert [each.file for each in missing.read(Path("skims"))[""]] == [str(files[1])]
     mend(files[1])
-    assert called(*skim).exit_code == 0
+    passes(*skim)
     assert missing.read(Path("skims")) == {}
 
 
@@ -203,9 +194,8 @@ def test_files_without_a_configuration(analysis: Path) -> None:
 def test_conversion_without_a_configuration(analysis: Path, output: str) -> None:
     files = sorted((analysis / "data").glob("WZ_*.root"))
     convert = ("convert", "--branches", "MET_pt", "-o", output, *files)
-    assert called(*convert).exit_code == 1
-    done = called(*convert, "--max-missing-files", "1")
-    assert done.exit_code == 0, said(done)
+    fails(*convert)
+    passes(*convert, "--max-missing-files", "1")
     if output == "all.h5":
         (described,) = metadata_content("all.h5")["datasets"]
         assert [each["file"] for each in described["missing"]] == [str(files[1])]
