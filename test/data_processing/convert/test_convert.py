@@ -33,6 +33,7 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
+from services.arrays import same
 from services.shifted import SELECTION, SHIFTS, Events, ShiftedSkims, rewritten, skim
 
 
@@ -51,10 +52,9 @@ def skims(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> list[str]:
     directory = tmp_path_factory.mktemp("skims")
     found = []
     for source in sorted((sample / "WZTo3LNu_Pt100").glob("*.root")):
-        skim_file(
-            SkimJob(str(source), directory / source.name, "MLTools.NanoML.trilepton:Trilepton", keep=("MET_*", "Jet_*"))
-        )
-        found.append(str(directory / source.name))
+        output, keep = directory / source.name, ("MET_*", "Jet_*")
+        skim_file(SkimJob(str(source), output, "MLTools.NanoML.trilepton:Trilepton", keep=keep))
+        found.append(str(output))
     return found
 
 
@@ -82,9 +82,8 @@ def test_the_core_of_a_file_has_no_weights_and_no_flags_of_regions(tmp_path: Pat
 
 
 def test_weights_labels_and_accounting_of_a_dataset(tmp_path: Path, skims: list[str]) -> None:
-    job = ConvertJob(
-        skims, tmp_path / "a.h5", ["ZCand_mass", "MET_pt"], {}, Sample("WZ", "WZ", 0.0546), ["signal", "WZ"], 59.8
-    )
+    sample, features = Sample("WZ", "WZ", 0.0546), ["ZCand_mass", "MET_pt"]
+    job = ConvertJob(skims, tmp_path / "a.h5", features, {}, sample, ["signal", "WZ"], 59.8)
     metadata = convert_files(job)
     assert metadata_content(tmp_path / "a.h5") == json.loads(json.dumps(metadata.to_json()))
     with h5py.File(tmp_path / "a.h5") as file:
@@ -103,8 +102,7 @@ def test_weights_labels_and_accounting_of_a_dataset(tmp_path: Path, skims: list[
 
 def test_what_was_cut_off_is_counted_and_told(tmp_path: Path, skims: list[str]) -> None:
     metadata = convert_files(ConvertJob(skims, tmp_path / "a.h5", ["MET_pt"], {"Jet": StoredCollection(("pt",), 1)}))
-    with uproot.open(skims[0]) as a, uproot.open(skims[1]) as b, uproot.open(skims[2]) as c:
-        numbers = np.concatenate([f["Events/nJet"].array(library="np") for f in (a, b, c)])
+    numbers = uproot.concatenate([f"{path}:Events" for path in skims], ["nJet"], library="np")["nJet"]
     jets = metadata.objects["Jet"]
     assert (jets.truncated.objects, jets.truncated.lost) == (numbers.sum(), np.maximum(numbers - 1, 0).sum())
     (line,) = losses("WZ", metadata, False)
@@ -142,12 +140,8 @@ def test_what_cannot_be_converted_is_explained_and_leaves_nothing(
 
 def _tree(path: Path, arrays: dict[str, Any]) -> str:
     with uproot.recreate(path) as file:
-        identifiers = {
-            "run": np.ones(2, np.uint32),
-            "luminosityBlock": np.ones(2, np.uint32),
-            "event": np.arange(2, dtype=np.uint64),
-        }
-        arrays = {**identifiers, **arrays}
+        ones = np.ones(2, np.uint32)
+        arrays = {"run": ones, "luminosityBlock": ones, "event": np.arange(2, dtype=np.uint64), **arrays}
         file.mktree("Events", {name: array.dtype for name, array in arrays.items()}).extend(arrays)
     return str(path)
 
@@ -353,6 +347,7 @@ def test_objects_are_sorted_as_documented(tmp_path: Path, values: Any) -> None:
 
 
 FEATURES = ("MET", "nGoodJet", "Good_sumPt", "MET_phi")
+FEW = Region("few", Expression("nGoodJet < 3", "a.yaml:1: regions.few"))
 OBJECTS = {"Jet": StoredCollection(("pt", "eta"), None, "-pt", 0.9), "Muon": StoredCollection((), 2)}
 
 
@@ -368,9 +363,7 @@ def converted(sources: list[str], output: Path, **changes: Any) -> tuple[HDF5Met
 def test_the_events_are_those_of_the_selection_without_shifts(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
     found, rows = converted(shifted_skims.shifted, tmp_path / "shifted.h5")
     wanted, expected = converted(shifted_skims.nominal, tmp_path / "nominal.h5")
-    assert {name: values.tobytes() for name, values in rows.items()} == {
-        name: values.tobytes() for name, values in expected.items()
-    }
+    assert same(rows, expected)
     rest = {"selection": "", "datasets": (), "core": ""}
     assert replace(found, **rest) == replace(wanted, **rest)
     ((one,), (other,)) = found.datasets, wanted.datasets
@@ -405,11 +398,10 @@ def test_quantiles_are_those_of_nominal_events(shifted_skims: ShiftedSkims, tmp_
 
 
 def test_an_estimate_subtracts_nominal_events(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
-    few = Region("few", Expression("nGoodJet < 3", "a.yaml:1: regions.few"))
-    estimate = Estimate("WZ", few, Transfer("WZ", {"nominal": Expression("0.5", "")}), True, [])
-    found, rows = converted(shifted_skims.shifted, tmp_path / "shifted.h5", estimate=estimate, regions=[few])
-    wanted, expected = converted(shifted_skims.nominal, tmp_path / "nominal.h5", estimate=estimate, regions=[few])
-    assert all(rows[name].tobytes() == expected[name].tobytes() for name in rows)
+    estimate = Estimate("WZ", FEW, Transfer("WZ", {"nominal": Expression("0.5", "")}), True, [])
+    found, rows = converted(shifted_skims.shifted, tmp_path / "shifted.h5", estimate=estimate, regions=[FEW])
+    wanted, expected = converted(shifted_skims.nominal, tmp_path / "nominal.h5", estimate=estimate, regions=[FEW])
+    assert same(rows, expected)
     ((one,), (other,)) = found.datasets, wanted.datasets
     assert one.data_driven == other.data_driven
     assert one.accounting.cutflow == other.accounting.cutflow
@@ -432,13 +424,10 @@ def _read(skim: str, shift: str) -> dict[str, Any]:
 def test_events_under_a_shift_are_those_that_the_skim_says(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
     objects = {"SelJet": StoredCollection(("pt", "eta"), None, "-pt", 0.9), "Muon": StoredCollection(("pt",), 2)}
     wanted, nominal = converted(shifted_skims.shifted, tmp_path / "nominal.h5", objects=objects)
-    found, rows = converted(
-        shifted_skims.shifted, tmp_path / "all.h5", objects=objects, shifts=["jes", "jerD*"], memory=0.02
-    )
+    settings = {"objects": objects, "shifts": ["jes", "jerD*"], "memory": 0.02}
+    found, rows = converted(shifted_skims.shifted, tmp_path / "all.h5", **settings)
     assert found == replace(wanted, shifts=("jesUp", "jesDown", "jerDown"))
-    assert {name: values.tobytes() for name, values in rows.items()} == {
-        name: values.tobytes() for name, values in nominal.items()
-    }
+    assert same(rows, nominal)
     (dataset,) = found.datasets
     others = set()
     with h5py.File(tmp_path / "all.h5") as file:
@@ -465,11 +454,10 @@ def test_events_under_a_shift_are_those_that_the_skim_says(shifted_skims: Shifte
 
 
 def test_a_part_that_is_subtracted_has_the_region_under_the_shift(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
-    few = Region("few", Expression("nGoodJet < 3", "a.yaml:1: regions.few"))
     transfer = Transfer("WZ", {"nominal": Expression("0.5", ""), "fake_up": Expression("0.6", "")})
-    estimate = Estimate("WZ", few, transfer, True, [])
-    converted(shifted_skims.shifted, tmp_path / "a.h5", estimate=estimate, regions=[few], shifts=["jes"])
-    wanted = [part for skim in shifted_skims.shifted for part in [_read(skim, "jesUp")]]
+    estimate = Estimate("WZ", FEW, transfer, True, [])
+    converted(shifted_skims.shifted, tmp_path / "a.h5", estimate=estimate, regions=[FEW], shifts=["jes"])
+    wanted = [_read(skim, "jesUp") for skim in shifted_skims.shifted]
     numbers = np.concatenate([np.asarray(part["event"][part["nGoodJet"] < 3]) for part in wanted])
     with h5py.File(tmp_path / "a.h5") as file:
         events = file["shifts/jesUp/events"][:]
@@ -491,9 +479,8 @@ def test_a_damaged_group_is_found(shifted_skims: ShiftedSkims, tmp_path: Path) -
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         events = file["shifts/jesUp/events"]
         events[3, "weight"] = 7
-    assert {(check, where) for check, where, _ in validate_file(tmp_path / "a.h5").faults} >= {
-        ("weights", "jesUp: events/weight")
-    }
+    faults = {(check, where) for check, where, _ in validate_file(tmp_path / "a.h5").faults}
+    assert ("weights", "jesUp: events/weight") in faults
 
 
 def test_a_skim_that_lost_its_flag_is_refused(shifted_skims: ShiftedSkims, tmp_path: Path) -> None:
@@ -565,9 +552,7 @@ def test_weights_of_both_signs_close(
         skims = [skim(source, name, directory) for source in sources]
         found.append(converted(skims, directory / f"{name}.h5"))
     (metadata, one), (_, other) = found
-    assert {name: values.tobytes() for name, values in one.items()} == {
-        name: values.tobytes() for name, values in other.items()
-    }
+    assert same(one, other)
     (dataset,) = metadata.datasets
     assert dataset.accounting.sum_of_weights == pytest.approx(weights.astype(float).sum(), rel=1e-12)
     # from the file to the weight of training: each event has its share of the cross section, times its own weights

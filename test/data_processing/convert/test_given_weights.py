@@ -86,10 +86,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def skims(folder: Path, sample: Path) -> list[str]:
     found = []
     for source in sources(sample):
-        job = SkimJob(
-            str(source), folder / source.name, "weighted.py:Weighted", str(folder), ("MET_pt",), dataset=INFO, chunk=700
-        )
-        skim_file(job)
+        job = SkimJob(str(source), folder / source.name, "weighted.py:Weighted", str(folder), ("MET_pt",), dataset=INFO)
+        skim_file(replace(job, chunk=700))
         found.append(str(job.output))
     return found
 
@@ -176,12 +174,8 @@ def test_the_weight_of_an_event_has_all_weights_of_which_a_variation_replaces_on
 
 def test_the_metadata_say_what_weights_there_are(converted: Converted) -> None:
     _, metadata = converted
-    assert [(each.name, each.normalised) for each in metadata.weights] == [
-        ("pileup", False),
-        ("muon_id", False),
-        ("btag", True),
-    ]
-    assert [each.combine for each in metadata.weights] == ["", "envelope", ""]
+    weights = [(each.name, each.normalised, each.combine) for each in metadata.weights]
+    assert weights == [("pileup", False, ""), ("muon_id", False, "envelope"), ("btag", True, "")]
     assert metadata.weights[0].variations == {"up": "weight_pileupUp", "down": "weight_pileupDown"}
     assert [each.weight for each in metadata.datasets[0].accounting.files[0].weights] == ["pileup", "muon_id", "btag"]
 
@@ -218,12 +212,9 @@ def test_an_event_loop_gives_the_same_weights(folder: Path, skims: list[str], sa
 
 
 def test_data_have_the_weight_1(folder: Path, made_files: dict[str, Path]) -> None:
-    (folder / "of_data.py").write_text(
-        SELECTION.replace("Jet_btagDeepFlavB", "Jet_btagDeepB").replace("jets.btagDeepFlavB", "jets.btagDeepB")
-    )
-    job = SkimJob(
-        str(made_files["made_v9_data"]), folder / "data.root", "of_data.py:Weighted", str(folder), ("MET_pt",)
-    )
+    (folder / "of_data.py").write_text(SELECTION.replace("btagDeepFlavB", "btagDeepB"))
+    source = str(made_files["made_v9_data"])
+    job = SkimJob(source, folder / "data.root", "of_data.py:Weighted", str(folder), ("MET_pt",))
     skim_file(job)
     with uproot.open(job.output) as file:
         tree = file["Events"]
