@@ -166,9 +166,8 @@ def test_any_identifiers_are_found_as_a_dictionary_finds_them(tmp_path: Path) ->
         here = here[np.unique(rows["score"][here], return_index=True)[1]]
         events = write_hdf5(tmp_path / f"{number}.h5", rows)
         unknown = [9] * 3, [1, 2, 3], [2**63, 0, 5]
-        chosen = [
-            np.concatenate([values[here].astype("u8"), np.array(more, "u8")]) for values, more in zip(made, unknown)
-        ]
+        pairs = zip(made, unknown)
+        chosen = [np.concatenate([values[here].astype("u8"), np.array(more, "u8")]) for values, more in pairs]
         source = write_root(tmp_path / f"{number}.root", *chosen)
         do(AttachJob(events, [source], tmp_path / str(number), ["score"], missing=-1, partial=True))
         found = branches_of(tmp_path / str(number) / f"{number}.root")
@@ -225,10 +224,8 @@ def test_an_event_twice_is_an_error_if_its_values_differ(tmp_path: Path, rows: A
     twice = np.concatenate([rows, rows[3:9]])
     do(make_job(write_hdf5(tmp_path / "a.h5", twice)))
     twice["score"][[-1, -2]] += 1
-    first = min(rows[["run", "luminosityBlock", "event"]][[7, 8]].tolist())
-    message = (
-        f"2 events are in it more than once, with different values; the first is {':'.join(map(str, first))}. Simulated"
-    )
+    first = ":".join(map(str, min(rows[IDENTIFIERS][[7, 8]].tolist())))
+    message = f"2 events are in it more than once, with different values; the first is {first}. Simulated"
     with pytest.raises(NanoMLError, match=message):
         do(make_job(write_hdf5(tmp_path / "a.h5", twice)))
     do(make_job(tmp_path / "a.h5", columns=["MET_phi"], prefix="my_"))
@@ -240,9 +237,8 @@ def test_datasets_that_share_numbers_are_told_apart_or_refused(
     ids = [1, 1, 1], [1, 1, 2], [1, 2, 1]
     sources = [write_root(tmp_path / name, *ids) for name in ("WZ.root", "ZG.root")]
     one, other = table(*ids, [0.1, 0.2, 0.3]), table(*ids, [0.7, 0.8, 0.9])
-    both = AttachJob(
-        write_hdf5(tmp_path / "both.h5", np.concatenate([one, other])), sources, tmp_path / "out", ["score"]
-    )
+    events = write_hdf5(tmp_path / "both.h5", np.concatenate([one, other]))
+    both = AttachJob(events, sources, tmp_path / "out", ["score"])
     with pytest.raises(NanoMLError, match="if it holds several datasets, make a file of each"):
         do(both)
     capsys.readouterr()
@@ -263,19 +259,15 @@ def test_only_what_changed_is_done_again(
         return [line for line in capsys.readouterr().err.split("\n") if "to do" in line or "up to date" in line]
 
     do(job)
-    done = [
-        "index: up to date (1 of 1)",
-        "match: up to date (2 of 2)",
-        "check: up to date (1 of 1)",
-        "attach: up to date (2 of 2)",
-    ]
+    stages = {"index": 1, "match": 2, "check": 1, "attach": 2}
+    done = [f"{name}: up to date ({tasks} of {tasks})" for name, tasks in stages.items()]
     assert said(job) == done
     assert said(replace(job, prefix="my_")) == [*done[:2], "check: 1 of 1 to do", "attach: 2 of 2 to do"]
     do(replace(job, events=write_hdf5(tmp_path / "b.h5", rows[:0]), sources=[], partial=True))
     assert said(replace(job, prefix="my_")) == done
     rows["score"] += 1
     write_hdf5(tmp_path / "a.h5", rows)
-    assert said(job) == ["index: 1 of 1 to do", "match: 2 of 2 to do", "check: 1 of 1 to do", "attach: 2 of 2 to do"]
+    assert said(job) == [f"{name}: {tasks} of {tasks} to do" for name, tasks in stages.items()]
     found = branches_of(job.directory / "WZTo3LNu_0.root")
     assert (found["score"] == (score_of(found | branches_of(Path(job.sources[0]))).astype("f4") + 1)).all()
 

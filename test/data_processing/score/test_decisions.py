@@ -57,9 +57,8 @@ def test_a_file_is_scored_as_its_skim_is(models: dict[str, Path], tmp_path: Path
     assert 0 < len(passed) < len(found)
     assert passed.event.to_list() == expected.event.to_list()
     for name in ("HT", "score_signal", "score_WZ", "score_ZG", "Good_pt", "Good_eta"):
-        np.testing.assert_allclose(
-            ak.flatten(passed[name], axis=None), ak.flatten(expected[name], axis=None), rtol=2e-6
-        )
+        mine, others = (ak.flatten(each[name], axis=None) for each in (passed, expected))
+        np.testing.assert_allclose(mine, others, rtol=2e-6)
     assert passed.nGood.to_list() == expected.nGood.to_list()
     others = found[~found.score_passed]
     assert not ak.any(others.HT)
@@ -114,23 +113,17 @@ def test_the_selection_of_another_era(models: dict[str, Path], tmp_path: Path) -
 
 
 def test_what_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
-    data = write(tmp_path / "data.root", Model(models["whole"]))
+    write(tmp_path / "data.root", Model(models["whole"]))
     job = SkimJob(str(SAMPLE), tmp_path / "skim.root", f"{models['selection']}:Own", keep=("drop *", "keep Muon_*"))
     skim_file(job)
     skim_file(replace(job, output=tmp_path / "all.root", keep=("keep *",)))
-    for source, message in (
-        (
-            tmp_path / "skim.root",
-            "has no branch MET_pt, which the selection inside .*whole.onnx reads.* before any skim",
-        ),
-        (data, "whole.onnx has the selection of simulation inside, but these are data: take the other one"),
-        (
-            tmp_path / "all.root",
-            "has a branch HT already, which .*whole.onnx makes. The selection inside the model reads",
-        ),
+    for name, message in (
+        ("skim", "has no branch MET_pt, which the selection inside .*whole.onnx reads.* before any skim"),
+        ("data", "whole.onnx has the selection of simulation inside, but these are data: take the other one"),
+        ("all", "has a branch HT already, which .*whole.onnx makes. The selection inside the model reads"),
     ):
         with pytest.raises(NanoMLError, match=message):
-            score_file(ScoreJob(str(source), tmp_path / "s.root", [models["whole"]]))
+            score_file(ScoreJob(str(tmp_path / f"{name}.root"), tmp_path / "s.root", [models["whole"]]))
     told = "has the selection .*Own inside. In nanoAOD-tools the selection is a module of its own"
     with pytest.raises(NanoMLError, match=told):
         Scoring(models["whole"])

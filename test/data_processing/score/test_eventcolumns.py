@@ -120,9 +120,8 @@ def test_under_shifts_they_are_what_the_selection_gives_there(scored: Path, shif
             seen = {name: skim.get(f"{name}_{shift}", values) for name, values in skim.items()}
             seen["SelJet_pt"] = skim.get(f"SelJet_{shift}_pt", skim["SelJet_pt"])
             passed = skim[f"selected_{shift}"]
-            ratio = np.array(
-                [before[place] / after[place] if after[place] else 1.0 for place in seen["weight_btag_bin"]]
-            )
+            places = seen["weight_btag_bin"]
+            ratio = np.array([before[place] / after[place] if after[place] else 1.0 for place in places])
             weight = scale * skim["genWeight"].astype(float) * seen["weight_pileup"] * seen["weight_btag"] * ratio
             weight *= 1 + 0.1 * seen["nGoodJet"]
             assert found[f"eventWeight_{shift}"] == pytest.approx(np.where(passed, weight, 0), rel=1e-5, abs=1e-9)
@@ -159,19 +158,17 @@ def test_subtracted_simulation_has_all_weights_and_shifts(scored: Path, shifted_
 
 def test_a_file_tells_what_its_numbers_mean(scored: Path, shifted_skims: ShiftedSkims) -> None:
     with RootFile(scored / "a" / "scores" / "WZ" / Path(shifted_skims.shifted[0]).name) as file:
-        titles = {
-            name: file.branches[name].title for name in ("label", "dataset", "era", "eventWeight", "in_few_jesUp")
-        }
-        weight = file.branches["eventWeight_pileupUp"].title
+        names = ("label", "dataset", "era", "eventWeight", "eventWeight_pileupUp", "in_few_jesUp")
+        titles = {name: file.branches[name].title for name in names}
         assert file.branches["label"].dtype == "int32"
     assert titles == {
         "label": "class: 0 WZ, 1 fakes",
         "dataset": "dataset: 691529528 Muon, 533639363 WZ, 1159303141 ZZ",
         "era": "era: 0 2018, 1 2022",
         "eventWeight": "weight: expected events; 0 for an event that does not count",
+        "eventWeight_pileupUp": "weight: expected events, under the variation pileupUp; 0 for an event that does not count",
         "in_few_jesUp": "the event counts, and passes nGoodJet < 3, under the shift jesUp",
     }
-    assert weight == "weight: expected events, under the variation pileupUp; 0 for an event that does not count"
 
 
 def test_without_a_cross_section_they_are_not_normalised(scored: Path, shifted_skims: ShiftedSkims) -> None:
@@ -179,9 +176,8 @@ def test_without_a_cross_section_they_are_not_normalised(scored: Path, shifted_s
     skim, found, rows = branches_of(shifted_skims.shifted[4]), branches_of(path), rows_of(scored, "ZZ")
     assert "weight" not in rows.dtype.names
     selected = skim["selected"]
-    assert found["eventWeight"][selected] == pytest.approx(
-        rows["genWeight"].astype(float) * rows["correction"], rel=1e-6
-    )
+    expected = rows["genWeight"].astype(float) * rows["correction"]
+    assert found["eventWeight"][selected] == pytest.approx(expected, rel=1e-6)
     with RootFile(path) as file:
         assert "not normalised to a cross section" in file.branches["eventWeight"].title
 
@@ -205,11 +201,9 @@ def test_files_that_are_scored_already_get_weights_alone(
 ) -> None:
     for path in shifted_skims.shifted[:4]:
         score_file(ScoreJob(path, tmp_path / Path(path).name, [model], copy=True))
-    text = (
-        SHIFTED.replace("FILES", '"[0-3].root"').replace("MODEL", "[]").replace("other.root", shifted_skims.shifted[4])
-    )
+    text = SHIFTED.replace("FILES", '"[0-3].root"').replace("MODEL", "[]")
     write_data(tmp_path / "data.root", shifted_skims.nominal[0])
-    (tmp_path / "a.yaml").write_text(text)
+    (tmp_path / "a.yaml").write_text(text.replace("other.root", shifted_skims.shifted[4]))
     done = CliRunner().invoke(nanoml, ["score", str(tmp_path / "a.yaml")])
     assert done.exit_code == 0, done.exception
     for number in range(4):
@@ -234,10 +228,8 @@ def test_only_what_a_change_concerns_is_done_again(scored: Path) -> None:
     def settings_of(text: str) -> dict[str, Any]:
         path = scored / "changed.yaml"
         path.write_text(text)
-        stages = pipeline_stages(load(path), ["normalise", "score"])
-        return {
-            f"{stage.name} {task.name.partition('/')[0]}": task.settings for stage in stages for task in stage.tasks
-        }
+        tasks = [(it.name, task) for it in pipeline_stages(load(path), ["normalise", "score"]) for task in it.tasks]
+        return {f"{stage} {task.name.partition('/')[0]}": task.settings for stage, task in tasks}
 
     text, scores = (scored / "a.yaml").read_text(), {"score WZ", "score ZZ", "score Muon"}
     before = settings_of(text)

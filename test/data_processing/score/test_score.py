@@ -150,17 +150,13 @@ def test_scores_at_several_values_of_a_parameter(tmp_path: Path, source: Path, l
     with RootFile(tmp_path / "several.root") as file:
         made = [name for name in file.branches if name.startswith("linear_")]
         assert file.branches["linear_WZ_massm2p5"].title == "probability of class WZ by linear at mass = -2.5"
-    assert sorted(made) == sorted(
-        ["linear_fold", *(f"linear_{name}_mass{value}" for name in ("WZ", "ZG", "signal") for value in ("1", "m2p5"))]
-    )
+    scores = {f"linear_{name}_mass{value}" for name in ("WZ", "ZG", "signal") for value in ("1", "m2p5")}
+    assert {*made} == {"linear_fold", *scores}
     for value, ending in ((1.0, "mass1"), (-2.5, "massm2p5")):
         score_file(ScoreJob(str(source), tmp_path / f"{ending}.root", [model], {"mass": [value]}))
+        alone, several = (lists_of(tmp_path / f"{name}.root") for name in (ending, "several"))
         for name in ("signal", "WZ", "ZG"):
-            alone = lists_of(tmp_path / f"{ending}.root", f"linear_{name}")[f"linear_{name}"].to_list()
-            assert (
-                lists_of(tmp_path / "several.root", f"linear_{name}_{ending}")[f"linear_{name}_{ending}"].to_list()
-                == alone
-            )
+            assert several[f"linear_{name}_{ending}"].to_list() == alone[f"linear_{name}"].to_list()
 
 
 def test_a_selection_is_run_where_its_columns_are_missing(
@@ -290,9 +286,8 @@ def domain_of(*ranges: tuple[str, float, float], tensor: str = "features", **cha
 
 
 def test_files_outside_of_the_domain_are_one_warning(tmp_path: Path, sample: Path, linear_model: LinearModel) -> None:
-    domain = domain_of(("MET_pt", 0, 100), ("MET_phi", -3.2, 3.2)) + domain_of(
-        ("Muon_pt", 0, 50), tensor="Muon", mask="Muon_mask", size=2
-    )
+    domain = domain_of(("MET_pt", 0, 100), ("MET_phi", -3.2, 3.2))
+    domain += domain_of(("Muon_pt", 0, 50), tensor="Muon", mask="Muon_mask", size=2)
     model = linear_model(["MET_pt", "MET_phi"], objects={"Muon": (["pt"], 2, "-pt")}, domain=domain)
     files = [str(path) for name in ("WZTo3LNu", "WprimeToWZToLNuLL_M600") for path in (sample / name).glob("*.root")]
     done = {}
@@ -311,11 +306,9 @@ def test_files_outside_of_the_domain_are_one_warning(tmp_path: Path, sample: Pat
         },
     }
     assert summary.startswith("linear: inputs outside of the training's range: Muon_pt in ")
-    for line, name in (
-        (met, "MET_pt is outside of the range 0 to 100"),
-        (muon, "Muon_pt is outside of the range 0 to 50"),
-    ):
-        assert line.startswith(f"WARNING: linear: {name}, on which the networks were trained, in ")
+    for line, (name, most) in {met: ("MET_pt", 100), muon: ("Muon_pt", 50)}.items():
+        about = f"{name} is outside of the range 0 to {most}, on which the networks were trained, in "
+        assert line.startswith(f"WARNING: linear: {about}")
         assert line.endswith("% of the events of WZTo3LNu; in the training, in 1 %.")
     assert domain_summary({}, {"WZ/0": {"entries": 3}}) == []  # of models of before
     assert not any(it["is_data"] for it in done.values())

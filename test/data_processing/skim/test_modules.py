@@ -121,9 +121,8 @@ def test_without_nanoaodtools_the_message_says_how_to_get_them(skim: MakeSkim) -
 def test_another_engine_is_refused(tmp_path: Path) -> None:
     done = nanoml("skim", "--module", "a.py:B", "--engine", "columnar", "-o", "skims", "in.root", cwd=tmp_path)
     assert done.returncode == 2
-    assert "--engine columnar: modules run in nanoAOD-tools alone. Leave the engine out" in " ".join(
-        done.stderr.split()
-    )
+    message = "--engine columnar: modules run in nanoAOD-tools alone. Leave the engine out"
+    assert message in " ".join(done.stderr.split())
 
 
 def test_modules_write_no_rntuple(tmp_path: Path) -> None:
@@ -152,10 +151,8 @@ def test_the_first_module_that_says_no_ends_an_event(skim: MakeSkim, wz: Path) -
     assert 85 < np.median(result.columns["Z_mass"]) < 95
     assert result.branches["Z_legs"].is_fixed
     assert result.columns["Z_legs"].type == ak.Array(np.zeros((len(result.rows), 2), "i4")).type
-    assert [(step.cut, step.events) for step in result.file.cutflow] == [
-        ("all", 800),
-        ("nanoAOD-tools", len(result.rows)),
-    ]
+    steps = [(step.cut, step.events) for step in result.file.cutflow]
+    assert steps == [("all", 800), ("nanoAOD-tools", len(result.rows))]
 
 
 @needs_nanoaodtools
@@ -188,10 +185,8 @@ def test_modules_remember_and_branches_keep_their_values(skim: MakeSkim, wz: Pat
     assert result.columns["step"].tolist() == np.diff(event, prepend=0)[rows].tolist()
     for kind in "BbIiLlFD":
         value = (1 if kind in "bil" else -1) * (event % 100)
-        assert (
-            result.columns[f"type_{'un' if kind.islower() else ''}signed{kind.upper()}"].tolist()
-            == value[rows].tolist()
-        )
+        found = result.columns[f"type_{'un' if kind.islower() else ''}signed{kind.upper()}"]
+        assert found.tolist() == value[rows].tolist()
     assert result.columns["type_signedO"].tolist() == (event % 2 == 1)[rows].tolist()
     last = np.maximum.accumulate(np.where(met > 50, np.arange(800), -1))
     assert result.columns["lastHighMET"].tolist() == np.where(last >= 0, met[last], 0)[rows].tolist()

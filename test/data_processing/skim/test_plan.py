@@ -111,12 +111,8 @@ def test_a_file_of_rules(tmp_path: Path) -> None:
         "# what is kept\n\ndrop *\n   keep  Muon_*   # with spaces\nkeep \\\n  Jet_pt\n#keep run\n\tdropmatch Muon_(eta|phi)\n"
     )
     rules = read_rules(path)
-    assert rules == [
-        BranchRule(False, "*"),
-        BranchRule(True, "Muon_*"),
-        BranchRule(True, "Jet_pt"),
-        BranchRule(False, "Muon_(eta|phi)", is_regex=True),
-    ]
+    globs = [BranchRule(False, "*"), BranchRule(True, "Muon_*"), BranchRule(True, "Jet_pt")]
+    assert rules == [*globs, BranchRule(False, "Muon_(eta|phi)", is_regex=True)]
     assert apply_rules(rules, NAMES, NAMES) == ["Muon_pt", "Jet_pt"]
     # rules go on in the next line, and comments do not
     path.write_text("# all of C:\\\ndrop *\nkeep \\\n  Muon_* # mine \\\nkeep Muon pt\n")
@@ -180,9 +176,8 @@ def source(tmp_path: Path) -> Path:
         writer.write_object("h1", np.histogram([0.5, 1.5, 1.7], [0.0, 1, 2]))
         writer.write_object("h2", np.histogram2d([0.5, 1.5], [0.5, 0.5], ([0.0, 1, 2], [0.0, 1])))
         writer.write_object("h3", np.histogramdd(np.full((1, 3), 0.5), ([0.0, 1], [0.0, 1], [0.0, 1])))
-        writer.finish(
-            Provenance("skim", Accounting([FileAccounting("a.root", 3, 3, 1.5, "Runs/genEventSumw", False)])).tree()
-        )
+        accounting = Accounting([FileAccounting("a.root", 3, 3, 1.5, "Runs/genEventSumw", False)])
+        writer.finish(Provenance("skim", accounting).tree())
     return path
 
 
@@ -219,9 +214,8 @@ def test_a_luminosity_mask_narrows_runs_and_sections(source: Path, tmp_path: Pat
 def test_a_branch_that_cannot_be_copied_is_named(tmp_path: Path) -> None:
     with uproot.recreate(tmp_path / "a.root") as file:
         file.mktree("Events", {"run": "u4"}).extend({"run": np.uint32([1])})
-        file.mktree("Runs", {"run": "u4", "x": np.dtype(("f4", (2, 3)))}).extend(
-            {"run": np.uint32([1]), "x": np.ones((1, 2, 3), "f4")}
-        )
+        runs = {"run": np.uint32([1]), "x": np.ones((1, 2, 3), "f4")}
+        file.mktree("Runs", {"run": "u4", "x": np.dtype(("f4", (2, 3)))}).extend(runs)
     assert copied(tmp_path / "a.root", tmp_path / "copy.root") == ["Runs/x (float[2][3])"]
     assert rows(tmp_path / "copy.root", "Runs") == {"run": [1]}
 
@@ -362,12 +356,10 @@ def test_files_of_different_generators_in_a_dataset_are_told(
 def test_cut_flows_are_tables_with_the_same_columns(tmp_path: Path) -> None:
     def told(weight: float, *kinds: bool) -> list[str]:
         steps = [Step("all", 2000, 2000 * weight), Step("two muons of opposite charge", 500, 500.0), Step("b", 0, 0.0)]
-        done = {
-            f"{'Data' if is_data else 'WZ'}/{number}": Accounting(
-                [FileAccounting("0.root", 2000, 0, 9.0, RUNS, is_data, steps)]
-            ).to_json()
-            for number, is_data in enumerate(kinds)
-        }
+        done = {}
+        for number, is_data in enumerate(kinds):
+            accounting = Accounting([FileAccounting("0.root", 2000, 0, 9.0, RUNS, is_data, steps)])
+            done[f"{'Data' if is_data else 'WZ'}/{number}"] = accounting.to_json()
         return skim_summary({"Data": tmp_path}, done)
 
     (head, *rows) = told(0.5, False)[1:5]
