@@ -46,9 +46,8 @@ def test_a_configuration_in_order_is_told(tmp_path: Path, sample: Path) -> None:
     assert len(lines) == 2
     assert "WZ: 2 files; " in lines[0]
     assert lines[0].endswith("has 800 events")
-    assert re.search(
-        r"has 800 events, and the skim keeps \d\d? of the first 100$", check(load(tmp_path / "a.yaml"), 100)[0]
-    )
+    first = check(load(tmp_path / "a.yaml"), 100)[0]
+    assert re.search(r"has 800 events, and the skim keeps \d\d? of the first 100$", first)
 
 
 def test_a_skim_that_keeps_none_of_the_first_events_is_told_with_the_cut(tmp_path: Path, sample: Path) -> None:
@@ -140,26 +139,20 @@ def opened(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "complaint"),
+    ("name", "old", "new", "complaint"),
     [
-        (", data: true", "", r"datasets.data: \S*data.root is data, .* Add `data: true`."),
-        (
-            "class: DY, generator_weights: false",
-            "data: true",
-            r"datasets.mc: `data: true`, but \S*mc.root is simulation",
-        ),
+        ("data", ", data: true", "", r"\S*data.root is data, .* Add `data: true`."),
+        ("mc", "class: DY, generator_weights: false", "data: true", r"`data: true`, but \S*mc.root is simulation"),
     ],
 )
-def test_data_are_what_the_configuration_says(opened: Path, old: str, new: str, complaint: str) -> None:
+def test_data_are_what_the_configuration_says(opened: Path, name: str, old: str, new: str, complaint: str) -> None:
     opened.write_text(re.sub("regions:(.|\n)*skim", "skim", OPEN).partition("\nconvert")[0].replace(old, new))
     config = load(opened)
-    with pytest.raises(ConfigError, match=rf"a.yaml:[23]: {complaint}"):
+    with pytest.raises(ConfigError, match=rf"a.yaml:[23]: datasets.{name}: {complaint}"):
         check(config)
-    name = "mc" if "mc.root" in complaint else "data"
-    job = replace(
-        skim_job(config, name), source=str(opened.with_name(f"{name}.root")), output=opened.with_name("s.root")
-    )
-    with pytest.raises(NanoMLError, match=complaint.partition(": ")[2]):
+    source, output = opened.with_name(f"{name}.root"), opened.with_name("s.root")
+    job = replace(skim_job(config, name), source=str(source), output=output)
+    with pytest.raises(NanoMLError, match=complaint):
         skim_file(job)
     assert not job.output.exists()
 
@@ -169,11 +162,8 @@ def test_settings_that_use_blind_data_are_told(opened: Path) -> None:
     stops, shows = (line for line in check(load(opened)) if "WARNING" in line)
     assert 'a.yaml:9: data in "SR" are blind: until `nanoml unblind`, `nanoml run` stops at this.' in stops
     assert 'a.yaml:5: QCD is made of data in "SR", which are blind' in shows
-    opened.write_text(
-        OPEN.replace("region: SR", "region: CR")
-        .replace("into: {CR", "into: {SR")
-        .replace("[SR]}\nblind", "[CR]}\nblind")
-    )
+    text = OPEN.replace("region: SR", "region: CR").replace("into: {CR", "into: {SR")
+    opened.write_text(text.replace("[SR]}\nblind", "[CR]}\nblind"))
     assert not any("WARNING" in line for line in check(load(opened)))
 
 
@@ -213,11 +203,8 @@ histogram:
     [
         ("MET_pt", ""),
         ("WZ", ""),
-        (
-            "MTE_pt",
-            'histogram.plane: "MTE_pt" is in no skim, and no output of the model: these are WZ, ZG. Did you mean',
-        ),
-        ("discriminant", 'histogram.plane: "discriminant" is in no skim'),  # there is one of three classes
+        ("MTE_pt", '"MTE_pt" is in no skim, and no output of the model: these are WZ, ZG. Did you mean'),
+        ("discriminant", '"discriminant" is in no skim'),  # there is one of three classes
     ],
 )
 def test_what_is_filled_is_looked_for_before_the_work(
@@ -233,7 +220,7 @@ def test_what_is_filled_is_looked_for_before_the_work(
     with pytest.raises(ConfigError) as caught:
         check(load(tmp_path / "analysis.yaml"))
     (line,) = str(caught.value).splitlines()
-    assert message in line
+    assert f"histogram.plane: {message}" in line
 
 
 SHIFTED = """

@@ -22,6 +22,7 @@ import pytest
 import uproot
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numpy.lib.recfunctions import rename_fields
 from numpy.typing import NDArray
 
 from data_processing import shuffle
@@ -174,17 +175,11 @@ def test_metadata_tell_of_all_files(tmp_path: Path) -> None:
     assert metadata["objects"]["Jet"]["truncated"] == {"objects": 60, "lost": 1}
     assert metadata["shuffled"] == {"seed": 5}
     first = metadata_content(paths[0])
-    assert {key: metadata[key] for key in ("schema", "classes", "features", "selection")} == {
-        key: first[key] for key in ("schema", "classes", "features", "selection")
-    }
+    assert all(metadata[key] == first[key] for key in ("schema", "classes", "features", "selection"))
     with h5py.File(tmp_path / "all.h5") as file:
         assert file.attrs["schema"] == 1
         assert list(file["events"].attrs["classes"]) == ["signal", "other"]
     assert shuffle_summary({"all": metadata}) == ["all: 60 events of 3 datasets"]
-
-
-def _renamed(rows: NDArray[Any], old: str, new: str) -> NDArray[Any]:
-    return rows.astype([(new if name == old else name, rows.dtype[name]) for name in rows.dtype.names or ()])
 
 
 def _retyped(rows: NDArray[Any], field: str, dtype: str) -> NDArray[Any]:
@@ -196,7 +191,7 @@ def _sorted_otherwise() -> dict[str, Any]:
 
 
 OTHER_TABLES: list[tuple[Callable[[Tables], Tables], str]] = [
-    (lambda t: {"events": _renamed(t["events"], "x", "y")}, "`events` has no field x, but .*a.h5 has it"),
+    (lambda t: {"events": rename_fields(t["events"], {"x": "y"})}, "`events` has no field x, but .*a.h5 has it"),
     (lambda t: {"Jet": _retyped(t["Jet"], "pt", "f8")}, "pt of `Jet` is float64, but float32 in .*a.h5"),
     (lambda t: {"Jet": t["Jet"][:, :2]}, "`Jet` has 2 for each event, but 3 in .*a.h5"),
     (lambda t: {"Jet": t["Jet"][:-1]}, "`Jet` has 9 rows, but `events` has 10"),
@@ -204,7 +199,7 @@ OTHER_TABLES: list[tuple[Callable[[Tables], Tables], str]] = [
     (lambda t: {"Muon": None}, "has no `Muon`, but .*a.h5 has it"),
     (lambda t: {"extra": np.arange(10)}, "`extra` is not a table"),
     (lambda t: {"Muon": t["Muon"][["charge", "pt", "valid"]]}, "`Muon` has its fields in another order than .*a.h5"),
-    (lambda t: {"events": _renamed(t["events"], "run", "Run")}, "`events` has no field run. Convert again"),
+    (lambda t: {"events": rename_fields(t["events"], {"run": "Run"})}, "`events` has no field run. Convert again"),
 ]
 OTHER_METADATA: list[tuple[dict[str, Any], str]] = [
     ({"classes": ["other", "signal"]}, "its classes are other, signal, but those of .*a.h5 are signal, other"),
@@ -237,9 +232,8 @@ def test_files_that_do_not_fit_are_named_with_their_field(
 
 def test_gaps_within_rows_do_not_matter(tmp_path: Path) -> None:
     a, b = made_up(0, 10), made_up(10, 10)
-    wide = np.dtype(
-        {"names": list(EVENT.names or ()), "formats": [EVENT[n] for n in EVENT.names or ()], "offsets": range(0, 56, 8)}
-    )
+    names = EVENT.names or ()
+    wide = np.dtype({"names": names, "formats": [EVENT[name] for name in names], "offsets": range(0, 56, 8)})
     paths = [
         write(tmp_path / "a.h5", a, metadata_of("a", 10, 0)),
         write(tmp_path / "b.h5", {**b, "events": b["events"].astype(wide)}, metadata_of("b", 10, 0)),
@@ -253,9 +247,8 @@ def test_events_that_would_count_twice_are_refused(tmp_path: Path) -> None:
     paths = write_files(tmp_path, [10, 10])
     for path in paths:
         content = metadata_content(path)
-        content["datasets"][0]["books"]["files"] = [
-            asdict(FileAccounting(f"/{path.stem}.root", 10, 10, 10.0, "Runs/genEventSumw", False))
-        ]
+        source = FileAccounting(f"/{path.stem}.root", 10, 10, 10.0, "Runs/genEventSumw", False)
+        content["datasets"][0]["books"]["files"] = [asdict(source)]
         write(path, read(path), content)
     shuffle_files(ShuffleJob(paths, tmp_path / "all.h5"))
     with pytest.raises(NanoMLError, match=r"d1.h5: has events of /d1.root, which .*all.h5 has, too"):

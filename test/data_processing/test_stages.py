@@ -52,12 +52,9 @@ def test_every_file_has_the_parameters_of_all_datasets(config: Path) -> None:
     assert run("shuffle", config) == ""
     files = {name: config.parent / "a" / "hdf5" / f"{name}.h5" for name in ("signal", "WZ", "all")}
     for path in files.values():
-        described = metadata_content(path)["features"]
-        assert [(one["name"], one["dtype"], one["source"]) for one in described] == [
-            ("MET_pt", "float32", "branch"),
-            ("mass", "float32", "parameter"),
-            ("width", "float32", "parameter"),
-        ]
+        described = [(one["name"], one["dtype"], one["source"]) for one in metadata_content(path)["features"]]
+        parameters = [(name, "float32", "parameter") for name in ("mass", "width")]
+        assert described == [("MET_pt", "float32", "branch"), *parameters]
         assert not validate_file(path).faults
     columns = {}
     for name, path in files.items():
@@ -67,10 +64,8 @@ def test_every_file_has_the_parameters_of_all_datasets(config: Path) -> None:
     assert set(columns["signal"]["width"].tolist()) == {np.float32(0.1)}
     assert np.isnan(columns["WZ"]["mass"]).all()
     assert np.array_equal(np.isnan(columns["all"]["mass"]), columns["all"]["label"] == 1)
-    assert [one["parameters"] for one in metadata_content(files["all"])["datasets"]] == [
-        {},
-        {"mass": 600, "width": 0.1},
-    ]
+    parameters = [one["parameters"] for one in metadata_content(files["all"])["datasets"]]
+    assert parameters == [{}, {"mass": 600, "width": 0.1}]
 
 
 def test_datasets_with_a_class_are_shuffled_if_that_is_asked_for(config: Path, sample: Path) -> None:
@@ -137,9 +132,8 @@ def test_a_model_with_a_parameter_scores_at_the_values_of_datasets_or_at_those_t
         config.write_text(text + more)
         found = stages(config)["score"].tasks[0].work.args[0]
         assert (found.parameters, found.copy) == ({"mass": expected}, "copy" in more)
-    config.write_text(
-        text.replace(", parameters: {mass: 600, width: 0.1}", "").replace("{parameter", "{files: x.h5, parameter")
-    )
+    text = text.replace(", parameters: {mass: 600, width: 0.1}", "")
+    config.write_text(text.replace("{parameter", "{files: x.h5, parameter"))
     assert run("score", config) == (
         f"{config}:1: has no section for normalise and score: the model's parameter mass needs a value. "
         "Add one, as in `score: {parameter: {mass: 600}}`."
@@ -164,10 +158,8 @@ def test_an_analysis_with_shifts(shifted_skims: ShiftedSkims, tmp_path: Path) ->
     for skim in sorted((tmp_path / "a" / "skims" / "WZ").glob("*.root")):
         record = record_of(skim)
         accounting.files += record.accounting.files
-    others = accounting.written - accounting.selected
-    assert (
-        f"  {others} more events under shifts alone; selected under shifts: {shift_changes(accounting)}" in done.output
-    )
+    others, changes = accounting.written - accounting.selected, shift_changes(accounting)
+    assert f"  {others} more events under shifts alone; selected under shifts: {changes}" in done.output
     assert others > 0
     for name in ("WZ", "all"):
         found = validate_file(tmp_path / "a" / "hdf5" / f"{name}.h5")

@@ -107,9 +107,8 @@ def test_efficiencies_are_those_of_the_jets_and_the_weight_keeps_their_number(an
     assert "medium, WZ: b " in said
     assert "For corrections.yaml" not in said  # it has the entry
     medium = CorrectionFile(analysis / "efficiencies_2018.json")["medium"]
-    jets = jets_of(
-        *sorted((sample / "WZTo3LNu_Pt100").glob("*_0.root")), *sorted((sample / "WZTo3LNu").glob("*_1.root"))
-    )
+    names = ("WZTo3LNu_Pt100/WZTo3LNu_Pt100_0.root", "WZTo3LNu/WZTo3LNu_1.root")
+    jets = jets_of(*(sample / name for name in names))
     light = jets["hadronFlavour"] == 0
     pt, eta = jets["pt"][light].astype(float), abs(jets["eta"][light].astype(float))
     tagged = jets["btagDeepFlavB"][light] > 0.3
@@ -280,9 +279,8 @@ def test_every_value_is_that_of_its_bins_and_between_0_and_1(
 
 def test_the_file_is_one_of_correctionlib(tmp_path: Path) -> None:
     shares = np.array([[0.5, 0.6, 0.7, 0.8], [0.4, 0.5, 0.6, 0.7]])
-    heavy, light = (
-        measure.efficiency(flavour, counts(500, share), None, BINS, 100) for flavour, share in ((5, shares), (0, 0.1))
-    )
+    heavy = measure.efficiency(5, counts(500, shares), None, BINS, 100)
+    light = measure.efficiency(0, counts(500, 0.1), None, BINS, 100)
     other = measure.correction("medium", {"WZ": [heavy, light], "ZZ": [light, heavy]})
     measure.write(tmp_path / "new" / "efficiencies.json", measure.text_of([other], "of a test"))
     medium = CorrectionFile(tmp_path / "new" / "efficiencies.json")["medium"]
@@ -449,8 +447,7 @@ def test_a_mistake_is_an_error_and_leaves_nothing(selection: str, message: str, 
 
 def test_a_file_without_events_has_no_jets(made_files: dict[str, Path], tmp_path: Path) -> None:
     empty = made_files["made_v9_mc_zero_events"]
-    (tmp_path / "selections.py").write_text(
-        SELECTION_TO_COUNT.replace('"Jet_btagDeepFlavB", ', "").replace("hadronF", "partonF")
-    )
+    text = SELECTION_TO_COUNT.replace('"Jet_btagDeepFlavB", ', "").replace("hadronF", "partonF")
+    (tmp_path / "selections.py").write_text(text)
     job = CountingJob(str(empty), tmp_path / "counts.json", "selections.py:Base", BINS_TO_COUNT, str(tmp_path))
     assert count_file(job) == {"events": 0, "jets": 0}

@@ -116,11 +116,8 @@ def test_scores_of_before_the_setting_are_refused(job: DensityJob, tmp_path: Pat
 
 def test_each_era_has_its_channel(tmp_path: Path) -> None:
     """The stages of the example: files are scored and filled by the ratios of their era, and unblinding knows these."""
-    text = (
-        (EXAMPLES / "wz.yaml")
-        .read_text()
-        .replace("  channels: {SR: signal}", "  channels: {SR: signal}\n  unbinned: SR")
-    )
+    text = (EXAMPLES / "wz.yaml").read_text()
+    text = text.replace("  channels: {SR: signal}", "  channels: {SR: signal}\n  unbinned: SR")
     text = text.replace("workdir: wz", f"workdir: {tmp_path / 'wz'}").replace('"nano/', f'"{EXAMPLES}/nano/')
     text = text.replace("corrections/20", f"{EXAMPLES}/corrections/20").replace("wz.py:WZ", f"{EXAMPLES}/wz.py:WZ")
     (tmp_path / "a.yaml").write_text(text)
@@ -128,10 +125,8 @@ def test_each_era_has_its_channel(tmp_path: Path) -> None:
     found = {it.name: it.tasks for it in pipeline_stages(config, ("score", "fill", "histogram"))}
     for task in found["score"]:
         era = task.name.partition("/")[0][-4:]
-        assert [str(it.relative_to(tmp_path / "wz")) for it in task.work.args[0].models] == [
-            "model.onnx",
-            f"ratios/SR_{era}.onnx",
-        ]
+        models = [str(it.relative_to(tmp_path / "wz")) for it in task.work.args[0].models]
+        assert models == ["model.onnx", f"ratios/SR_{era}.onnx"]
     for task in found["fill"]:
         (plan,) = (it for it in task.work.args[0].plans if it.classes)
         assert plan.name == f"ratios_SR_{task.name.partition('/')[0][-4:]}"
@@ -205,9 +200,8 @@ def test_they_measure_better_than_bins_by_numbers(size: float, most: int, gain: 
     assert found.judged < (1 - gain) * found.auto
     # what was judged is the truth but for the statistical errors of simulation, of which the truth has none
     assert found.judged == pytest.approx(mine, rel=0.1)
-    assert str(found).startswith(
-        f"expected uncertainty of the signal strength {found.judged:.3g} in {len(found.starts)} bins"
-    )
+    said = f"expected uncertainty of the signal strength {found.judged:.3g} in {len(found.starts)} bins"
+    assert str(found).startswith(said)
 
 
 def test_optimism_is_seen_where_there_are_few_events() -> None:
@@ -243,9 +237,7 @@ def test_without_signal_there_is_nothing_to_choose() -> None:
 
 def test_processes_are_those_of_the_fit() -> None:
     """Names, factors, negative bins, processes from data and free ones."""
-    settings = Fit(
-        {"SR": "score"}, "signal", free=["ZZ"], uncertainties={"WZ": "10 %"}, nuisances={}, uncorrelated=["jer"]
-    )
+    settings = Fit({"SR": "score"}, "signal", free=["ZZ"], uncertainties={"WZ": "10 %"}, uncorrelated=["jer"])
     fit = FitOf(settings, {"2018": {"lumi": LogNormal(1.02, 1 / 1.02)}})
 
     def template(*values: float) -> Template:

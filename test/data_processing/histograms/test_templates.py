@@ -162,11 +162,8 @@ def test_a_histogram_for_each_mass(
     (tmp_path / "a.yaml").write_text(text)
     run_stages(tmp_path / "a.yaml", "normalise", "score", "fill", "histogram")
     templates = Templates.read(tmp_path / "a/histograms/histograms.h5")
-    assert [(it.name, it.hypothesis) for it in templates.histograms] == [
-        ("score_mass1", "mass = 1"),
-        ("score_mass2", "mass = 2"),
-        ("MET", None),
-    ]
+    names = [(it.name, it.hypothesis) for it in templates.histograms]
+    assert names == [("score_mass1", "mass = 1"), ("score_mass2", "mass = 2"), ("MET", None)]
     scores = {name: branches_of(next((tmp_path / "a/scores" / name).glob("*.root"))) for name in ("W1", "W2", "WZ")}
     found = {}
     for mass in (1, 2):
@@ -186,9 +183,8 @@ def test_a_histogram_for_each_mass(
     assert found[1].tolist() != found[2].tolist()  # the same events with other scores
     assert found[1].sum() == pytest.approx(found[2].sum())
     (channel,) = templates.histogram("MET").channels
-    assert channel.processes["signal"].nominal.sum() == pytest.approx(
-        sum(scores[name]["eventWeight"].astype(float).sum() for name in ("W1", "W2"))
-    )
+    total = sum(scores[name]["eventWeight"].astype(float).sum() for name in ("W1", "W2"))
+    assert channel.processes["signal"].nominal.sum() == pytest.approx(total)
 
 
 def test_scores_of_a_network_with_a_parameter_are_filled_at_each_value(tmp_path: Path) -> None:
