@@ -75,14 +75,8 @@ def on_terminal(argv: Sequence[object], columns: int = 80, cwd: Optional[Path] =
     terminal, other = pty.openpty()
     fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     inherited = {name: it for name, it in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "LINES")}
-    with running(
-        list(map(str, argv)),
-        stdin=other,
-        stdout=other,
-        stderr=other,
-        cwd=cwd,
-        env={**inherited, "TERM": "xterm", **environment},
-    ):
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), other)
+    with running(list(map(str, argv)), cwd=cwd, env={**inherited, "TERM": "xterm", **environment}, **streams):
         os.close(other)
         parts = []
         while True:

@@ -27,9 +27,8 @@ def without(directory: Path, *parts: str) -> dict[str, str]:
 
 
 def run(*arguments: str, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
+    line = [sys.executable, *arguments]
+    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
 def check(tests: Sequence[str], chosen: str, directory: Path, environment: dict[str, str]) -> None:
@@ -69,9 +68,5 @@ def test_without_the_data_side_training_works(tmp_path: Path) -> None:
 
 def test_the_fit_needs_no_other_part(tmp_path: Path) -> None:
     environment = without(tmp_path, "data_processing", "ML_processing")
-    check(
-        ["test/statistical_analysis"],
-        "test_channels_are_regions or test_the_card_has_the_yields",
-        tmp_path,
-        environment,
-    )
+    cards = "test_channels_are_regions or test_the_card_has_the_yields"
+    check(["test/statistical_analysis"], cards, tmp_path, environment)

@@ -74,14 +74,9 @@ def outcome(directory: Path, text: str, *options: str) -> tuple[int, str]:
     (directory / "test_it.py").write_text(text)
     # a directory of its own: in that of all runs, what an earlier run left behind would be warned of
     options = (*options, "--basetemp", str(directory / "temporary"))
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "skips", *options, "test_it.py"],
-        cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(HERE)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    line = [sys.executable, "-m", "pytest", "-p", "skips", *options, "test_it.py"]
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    done = subprocess.run(line, cwd=directory, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout
 
 

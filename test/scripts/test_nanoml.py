@@ -19,13 +19,8 @@ PACKAGES = next(path for path in sys.path if path.endswith("site-packages"))
 
 def run(script: Path, *arguments: str, path: str = PACKAGES) -> subprocess.CompletedProcess[str]:
     """Run the script without `site`: packages are found, but not this checkout, whose .pth file is not read."""
-    return subprocess.run(
-        [sys.executable, "-S", str(script), *arguments],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    line, environment = [sys.executable, "-S", str(script), *arguments], {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_works_in_a_checkout() -> None:
@@ -38,17 +33,8 @@ def test_works_in_a_checkout() -> None:
 def test_workers_find_the_checkout_too(sample: Path, tmp_path: Path) -> None:
     """Two files, so that workers are started, which import everything anew."""
     inputs = [str(path) for path in sorted((sample / "ZGToLLG").glob("*.root"))]
-    done = run(
-        SCRIPT,
-        "skim",
-        "--selection",
-        "MLTools.NanoML.trilepton:Trilepton",
-        "--workers",
-        "2",
-        "-o",
-        str(tmp_path),
-        *inputs,
-    )
+    skim = ("skim", "--selection", "MLTools.NanoML.trilepton:Trilepton", "--workers", "2", "-o", str(tmp_path))
+    done = run(SCRIPT, *skim, *inputs)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("*.root"))) == len(inputs) > 1
 

@@ -102,9 +102,8 @@ def convert_all(paths: Sequence[Path], branches: Mapping[str, Read], output: Pat
     found: dict[str, str] = {}
     for part in in_parts(features, branches):
         metadata = convert_files(ConvertJob([str(path) for path in paths], output, part, objects))
-        assert {
-            name: (stored.truncated.objects, stored.truncated.lost) for name, stored in metadata.objects.items()
-        } == {name: (len(first[name].values), 0) for name in objects}
+        kept = {name: (it.truncated.objects, it.truncated.lost) for name, it in metadata.objects.items()}
+        assert kept == {name: (len(first[name].values), 0) for name in objects}
         with h5py.File(output) as hdf5:
             found.update(compare(hdf5, branches))
         objects = {}
@@ -191,6 +190,7 @@ class MadeUp:
 
 OWN_COUNTERS = ("Tau", "PSWeight")  # each of their branches has one; those of other collections share theirs
 TYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"]
+NAMING = {"counter_name": lambda of: f"n{of}", "field_name": lambda of, name: f"{of}_{name}" if of else name}
 Tree = dict[str, MadeUp]
 Event = dict[str, NDArray[Any]]
 
@@ -220,14 +220,11 @@ def make_events(tree: Tree, length: int, random: np.random.Generator) -> list[Ev
     events = []
     for _ in range(length):
         sizes = {made.collection: int(random.integers(0, 5)) for made in tree.values() if made.collection}
-        events.append(
-            {
-                name: np.array(made.values, made.dtype)[
-                    random.integers(0, len(made.values), sizes.get(made.collection, made.size))
-                ]
-                for name, made in tree.items()
-            }
-        )
+        event = {}
+        for name, made in tree.items():
+            places = random.integers(0, len(made.values), sizes.get(made.collection, made.size))
+            event[name] = np.array(made.values, made.dtype)[places]
+        events.append(event)
     return events
 
 
@@ -245,9 +242,8 @@ def write(path: Path, tree: Tree, baskets: Sequence[Sequence[Event]]) -> None:
     for collection, names in shared.items():
         kinds = {tree[name].field(name): ak.types.NumpyType(tree[name].dtype.name) for name in names}
         types[collection] = ak.types.ListType(ak.types.RecordType([*kinds.values()], [*kinds]))
-    naming = {"counter_name": lambda of: f"n{of}", "field_name": lambda of, name: f"{of}_{name}" if of else name}
     with uproot.recreate(path) as file:
-        written = file.mktree("Events", types, **naming)
+        written = file.mktree("Events", types, **NAMING)
         for events in baskets:
             columns = {name: column(made, [event[name] for event in events]) for name, made in tree.items()}
             for collection, names in shared.items():
@@ -341,12 +337,7 @@ def tree_of_all_kinds(file: Any) -> None:
     types = {"Muon": ak.type(ak.zip({"pt": lists, "valid": lists})).content}
     types.update(dict.fromkeys((*IDENTIFIER_TYPES, "x", "weight", "label"), numbers.dtype))
     rows = {name: numbers[:3] for name in types if name != "Muon"}
-    tree = file.mktree(
-        "Events",
-        {**types, "matrix": np.dtype(("f4", (2, 2)))},
-        counter_name=lambda of: f"n{of}",
-        field_name=lambda of, name: f"{of}_{name}" if of else name,
-    )
+    tree = file.mktree("Events", {**types, "matrix": np.dtype(("f4", (2, 2)))}, **NAMING)
     tree.extend({**rows, "Muon": ak.zip({"pt": lists, "valid": lists}), "matrix": np.zeros((3, 2, 2), "f4")})
 
 

@@ -262,9 +262,8 @@ def test_the_stand_in_says_what_dasgoclient_says(state: Any, server: CatalogueSe
     real = shutil.which("dasgoclient")
     if real is None:
         pytest.skip("dasgoclient is not installed")
-    programs = [
-        install_dasgoclient(tmp_path / str(number), server.url, path) for number, path in enumerate((None, real))
-    ]
+    paths = {"stand-in": None, "itself": real}
+    programs = [install_dasgoclient(tmp_path / name, server.url, path) for name, path in paths.items()]
     if state == "down":
         server.stop()
 
@@ -278,13 +277,8 @@ def test_the_stand_in_says_what_dasgoclient_says(state: Any, server: CatalogueSe
 
     def ask(program: Path, question: str) -> tuple[int, Any]:
         server.faults = [state] * 20 if isinstance(state, int) else []
-        done = subprocess.run(
-            [program, "-query", question, "-json"],
-            env={**os.environ, "X509_USER_PROXY": "whatever"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        line, environment = [program, "-query", question, "-json"], {**os.environ, "X509_USER_PROXY": "whatever"}
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
         return done.returncode, without_times(json.JSONDecoder().raw_decode(done.stdout)[0])
 
     for question in QUESTIONS[: 3 if state == "down" else None]:

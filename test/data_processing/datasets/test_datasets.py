@@ -31,12 +31,8 @@ def files(tmp_path: Path) -> Path:
 
 def test_paths_globs_and_urls(files: Path) -> None:
     found = find_files(["a/*.root", str(files / "b" / "1.root"), "root://host//store/x.root"], files)
-    assert found == [
-        str(files / "a/1.root"),
-        str(files / "a/2.root"),
-        str(files / "b/1.root"),
-        "root://host//store/x.root",
-    ]
+    local = [str(files / name) for name in ("a/1.root", "a/2.root", "b/1.root")]
+    assert found == [*local, "root://host//store/x.root"]
     assert find_files(["**/1.root"], files) == [str(files / "a/1.root"), str(files / "b/1.root")]
     assert find_files(["odd [x].root"], files) == [str(files / "odd [x].root")]
 
@@ -155,9 +151,8 @@ def test_a_file_of_two_names_in_two_datasets_is_named_by_both(files: Path) -> No
         ("root://a//store/x.root", "root://b//store/x.root", "root://b//store/x.root"),
         ("a/2.root", "link.root", str(files / "link.root")),
     ):
-        (files / "a.yaml").write_text(
-            f"datasets:\n  one:\n    files: {first}\n  two:\n    files: [b/1.root, '{second}']\n"
-        )
+        text = f"datasets:\n  one:\n    files: {first}\n  two:\n    files: [b/1.root, '{second}']\n"
+        (files / "a.yaml").write_text(text)
         with pytest.raises(ConfigError) as raised:
             resolve_datasets(load(files / "a.yaml"))
         assert f"a.yaml:5: datasets.two.files: {shown} is also in dataset one, as " in str(raised.value)
@@ -182,9 +177,8 @@ def test_logical_names_are_read_through_the_first_redirector(files: Path) -> Non
         assert url_of(LFN, [server, "root://other"]) == f"root://host/{LFN}"
     with pytest.raises(NanoMLError, match=r"needs a redirector, but none is named. Name one: .read: {redir"):
         url_of(LFN, [])
-    (files / "a.yaml").write_text(
-        f"read: {{redirectors: ['root://here.ch:1094/', 'root://there.ch/']}}\ndatasets: {{a: {{files: {LFN}}}}}\n"
-    )
+    servers = "read: {redirectors: ['root://here.ch:1094/', 'root://there.ch/']}\n"
+    (files / "a.yaml").write_text(f"{servers}datasets: {{a: {{files: {LFN}}}}}\n")
     (file,) = describe_datasets(load(files / "a.yaml"))["a"].files
     assert file.name == f"root://here.ch:1094/{LFN}"
     assert (file.events, file.size, file.valid) == (None, None, True)
@@ -194,13 +188,8 @@ def test_text_files_name_one_file_a_line(files: Path) -> None:
     (files / "lists" / "all.txt").write_text(
         f"\ufeff# what there is\n\n  a.root  # relative to the list\r\nb c.root\n{LFN}\nroot://host//eos/x#1.root\n../d.root\n"
     )
-    expected = [
-        str(files / "lists" / "a.root"),
-        str(files / "lists" / "b c.root"),
-        f"root://cms-xrd-global.cern.ch/{LFN}",
-        "root://host//eos/x#1.root",
-        str(files / "d.root"),
-    ]
+    remote = [f"root://cms-xrd-global.cern.ch/{LFN}", "root://host//eos/x#1.root"]
+    expected = [str(files / "lists/a.root"), str(files / "lists/b c.root"), *remote, str(files / "d.root")]
     assert find_files(["lists/all.txt"], files) == expected
     assert find_files(["lists/*.txt"], files) == expected
     (files / "lists" / "open.txt").write_text("a.root\nb c.root")  # without an end of the last line

@@ -54,11 +54,8 @@ def test_what_a_run_reads(analysis: Analysis, tmp_path: Path, capsys: pytest.Cap
     found = describe_datasets(config)
     assert list(found) == ["WZ", "ZZ"]
     assert [file.name for file in found["WZ"].files] == [url(number) for number in range(12) if number != 3]
-    assert (found["WZ"].files[1].events, found["WZ"].files[1].size, found["WZ"].files[1].adler32) == (
-        100,
-        100_001,
-        "00000001",
-    )
+    second = found["WZ"].files[1]
+    assert (second.events, second.size, second.adler32) == (100, 100_001, "00000001")
     names = ["root://first.ch//store/mc/ZZ/0.root", "root://first.ch//store/mc/ZZ/1.root", str(tmp_path / "own.root")]
     assert resolve_datasets(config)["ZZ"] == names
     assert found["ZZ"].files[2].name == str(tmp_path / "own.root")
@@ -229,11 +226,8 @@ def test_all_that_is_wrong_is_told_with_its_place(analysis: Analysis, tmp_path: 
 def test_events_do_not_count_twice(analysis: Analysis, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"a.yaml:4: datasets.b.das: {url(0)} is also in dataset a: an event would"):
         resolve_datasets(analysis(f"  a: {{das: {WZ}}}\n  b: {{das: {WZ}}}\n"))
-    for other in (
-        f"root://second.ch/{STORE}/0007.root",
-        f"{STORE}/0007.root",
-        f"root://eos.ch//eos/cms{STORE}/0007.root",
-    ):
+    for server in ("root://second.ch/", "", "root://eos.ch//eos/cms"):
+        other = f"{server}{STORE}/0007.root"
         with pytest.raises(ConfigError, match="datasets.b.files: .*0007.root is also in dataset a"):
             resolve_datasets(analysis(f"  a: {{das: {WZ}}}\n  b: {{files: '{other}'}}\n"))
     with pytest.raises(ConfigError, match="datasets.a.das: .* is named twice"):
@@ -405,11 +399,8 @@ def test_what_an_analysis_reads_stays(storage: Storage, quickly: None, tmp_path:
     (tmp_path / "a.yaml").write_text(f"datasets: {{a: {{files: [own.root, '{url}']}}}}\n")
     config = load(tmp_path / "a.yaml")
     before = describe_datasets(config)["a"].files
-    assert [(file.name, file.size) for file in before] == [
-        (str(tmp_path / "own.root"), None),
-        (f"{url}a.root", 6),
-        (f"{url}b.root", 6),
-    ]
+    own = (str(tmp_path / "own.root"), None)
+    assert [(file.name, file.size) for file in before] == [own, (f"{url}a.root", 6), (f"{url}b.root", 6)]
     (directory / "c.root").write_text("c.root")
     assert describe_datasets(config)["a"].files == before
     (dataset,) = overview(config)

@@ -205,12 +205,8 @@ def counts(jets: Any, efficiency: Any, weight: float = 1.0) -> Counts:
     """As many jets in each bin, of which a share passes."""
     all_ = np.broadcast_to(jets, BINS.shape) * weight
     squares, passed = all_ * weight, all_ * efficiency
-    return Counts(
-        "medium",
-        5,
-        int(np.sum(np.broadcast_to(jets, BINS.shape))),
-        *(each.tolist() for each in (all_, squares, passed)),
-    )
+    total = int(np.sum(np.broadcast_to(jets, BINS.shape)))
+    return Counts("medium", 5, total, *(each.tolist() for each in (all_, squares, passed)))
 
 
 def values(found: measure.Efficiency) -> list[tuple[list[float], list[float]]]:

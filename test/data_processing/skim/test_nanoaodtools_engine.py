@@ -304,15 +304,9 @@ def test_remote_files_give_the_same(
 
 @needs_nanoaodtools
 def test_selection_and_modules(source: Path, base: Path) -> None:
-    job = SkimJob(
-        str(source),
-        base / "out.root",
-        "selections.py:Even",
-        str(base),
-        ("HLT_NeverWas", "scale", "drop Jet_eta"),
-        branches="rules.txt",
-        cut="MET_pt > 40",
-    )
+    keep = ("HLT_NeverWas", "scale", "drop Jet_eta")
+    settings: dict[str, Any] = {"keep": keep, "branches": "rules.txt", "cut": "MET_pt > 40"}
+    job = SkimJob(str(source), base / "out.root", "selections.py:Even", str(base), **settings)
     output, _, theirs = both(job)
     kinds, arrays = events_of(output)
     assert kinds.keys() >= {"Jet_pt", "PV_npvs", "nGood", "isGood", "scale", "HLT_NeverWas", "genWeight", "nJet"}
@@ -342,15 +336,9 @@ def test_certified_data(
 ) -> None:
     path, certified = made_files[name], base / "golden.json"
     certified.write_text(json.dumps(golden))
-    job = SkimJob(
-        str(path),
-        base / "out.root",
-        selection,
-        str(base),
-        ("MET_*", "Muon_*", "Jet_*", "HLT_IsoMu*"),
-        certified=str(certified),
-        cut="nMuon > 0 || event % 3 == 0",
-    )
+    settings: dict[str, Any] = {"certified": str(certified), "cut": "nMuon > 0 || event % 3 == 0"}
+    keep = ("MET_*", "Muon_*", "Jet_*", "HLT_IsoMu*")
+    job = SkimJob(str(path), base / "out.root", selection, str(base), keep, **settings)
     _, ours, theirs = both(job)
     assert theirs.accounting.is_data
     assert theirs.accounting.luminosity_sections == ours.accounting.luminosity_sections
@@ -419,12 +407,7 @@ def test_the_command(source: Path, tmp_path: Path) -> None:
         f"datasets: {{W: {{files: {source}}}}}\nskim: {{selection: {TRILEPTON}, engine: nanoaodtools}}\n"
     )
     for arguments in (["a.yaml"], ["--engine", "nanoaodtools", "--selection", TRILEPTON, "-o", "skims", str(source)]):
-        done = subprocess.run(
-            [sys.executable, "-m", "MLTools.NanoML.cli", "skim", *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        line = [sys.executable, "-m", "MLTools.NanoML.cli", "skim", *arguments]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "263 of 1,000 events kept, sum of weights 1000" in done.stderr
