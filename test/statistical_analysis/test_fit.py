@@ -294,11 +294,8 @@ def test_workspaces_without_a_likelihood(modifier: Any, seen: str, data: Any, sa
     content = simple([9, 25], [1, 2], [10, 20], modifier)
     content["observations"][0]["name"], content["channels"][0]["samples"][1]["data"][1] = seen, data
     (tmp_path / "workspace.json").write_text(json.dumps(content))
-    with (
-        pytest.raises(NanoMLError, match=rf"workspace.json: is not a workspace of pyhf \({said}")
-        if said
-        else nullcontext()
-    ):
+    told = pytest.raises(NanoMLError, match=rf"workspace.json: is not a workspace of pyhf \({said}")
+    with told if said else nullcontext():
         read_workspace(tmp_path / "workspace.json")
 
 

@@ -166,9 +166,8 @@ def test_derivatives_are_those_of_differences_also_where_a_bin_has_less_than_not
         slope = np.asarray(likelihood.value_and_slope(at, data)[1])
         for number, unit in enumerate(np.eye(len(at))):
             ends = [float(likelihood.value_and_slope(at + sign * step * unit, data)[0]) for sign in (1, -1)]
-            assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(
-                slope[number], rel=1e-4, abs=1e-6 * np.abs(slope).max() + 1e-3
-            )
+            expected = pytest.approx(slope[number], rel=1e-4, abs=1e-6 * np.abs(slope).max() + 1e-3)
+            assert (ends[0] - ends[1]) / (2 * step) == expected
 
 
 @pytest.mark.parametrize("q", [0.5, 3.9, 4.1, 9.0])
