@@ -228,9 +228,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small file system takes root")
     path = tmp_path / "disk"
     path.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(path)], capture_output=True, check=False
-    ).returncode:
+    line = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(path)]
+    if subprocess.run(line, capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here")
     yield path
     subprocess.run(["umount", "-l", str(path)], check=True)
@@ -421,9 +420,8 @@ def linear_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         }
         helper.set_model_props(model, {"nanoml": json.dumps(metadata)})
         onnx.save(model, path)
-        path.with_suffix(".json").write_text(
-            json.dumps({**metadata, "onnx_sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
-        )
+        metadata["onnx_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        path.with_suffix(".json").write_text(json.dumps(metadata))
         return path
 
     return make

@@ -151,9 +151,8 @@ def test_commands_and_options_exist() -> None:
     for place, words in commands():
         command, rest = resolve(words)
         shown = words and re.fullmatch(r"COMMAND|STAGE", words[0])
-        assert not (isinstance(command, click.Group) and rest and not rest[0].startswith("-") and not shown), (
-            f"{place}: no such command"
-        )
+        is_unknown = isinstance(command, click.Group) and rest and not rest[0].startswith("-") and not shown
+        assert not is_unknown, f"{place}: no such command"
         options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
         options |= {"-h", "--help"}
         for word in rest:

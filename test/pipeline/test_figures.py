@@ -151,9 +151,8 @@ def points_of(axes: Axes) -> np.ndarray:
     found = [np.empty((0, 2))]
     for artist in (*axes.lines, *axes.patches, *axes.collections):
         transform = artist.get_transform()
-        for path in (
-            artist.get_paths() if isinstance(artist, Collection) else [artist.get_path()]
-        ):  # error bars and bands
+        # error bars and bands
+        for path in artist.get_paths() if isinstance(artist, Collection) else [artist.get_path()]:
             vertices = transform.transform_path(path).vertices
             found.append(vertices)
             if not isinstance(artist, Line2D) or artist.get_linestyle() != "None":

@@ -179,9 +179,8 @@ def numbers(capsule: Path) -> set[float]:
 
 @pytest.mark.exhaustive("what is published, against the analysis")
 def test_a_blind_analysis_is_published_without_observed_data(published: Published) -> None:
-    counts = {
-        it for bins in observed(published.workdir).values() for it in bins if it > 90
-    }  # no number of anything else
+    # no number of anything else
+    counts = {it for bins in observed(published.workdir).values() for it in bins if it > 90}
     assert len(counts) > 5
     assert counts <= numbers(published.shown)
     assert not counts & numbers(published.blind)

@@ -298,9 +298,8 @@ def test_many_files_of_few_events(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> 
 def test_large_rows_make_small_blocks(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_data, "_BLOCK_BYTES", 1000)
     members = np.zeros((600, 10), [("valid", "?"), ("pt", "f4")])
-    assert (
-        TrainingFiles.open([toy(objects={"Jet": members})], Train()).blocks == 50
-    )  # 50 bytes of 10 jets and 32 of the rest
+    # 50 bytes of 10 jets and 32 of the rest
+    assert TrainingFiles.open([toy(objects={"Jet": members})], Train()).blocks == 50
 
 
 def test_events_that_do_not_fit_into_memory(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:

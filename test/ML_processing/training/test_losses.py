@@ -44,14 +44,9 @@ TWO = BoundDiscriminant.probability("signal", ["signal", "other"])
 
 def events(labels: torch.Tensor, targets: torch.Tensor | None = None, spectator: torch.Tensor | None = None) -> EventTensors:  # fmt: skip
     count, nothing = len(labels), torch.empty(0)
-    return EventTensors(
-        Inputs(torch.zeros(count, 1), {}),
-        labels,
-        torch.ones(count),
-        torch.empty(count, 0) if targets is None else targets,
-        nothing if spectator is None else spectator,
-        nothing.bool(),
-    )
+    inputs, weights = Inputs(torch.zeros(count, 1), {}), torch.ones(count)
+    values = torch.empty(count, 0) if targets is None else targets
+    return EventTensors(inputs, labels, weights, values, nothing if spectator is None else spectator, nothing.bool())
 
 
 def test_cross_entropy() -> None:

@@ -449,7 +449,7 @@ def changed(run: Path, directory: Path, **changes: Any) -> Path:
     return directory
 
 
-def test_json_and_back(whole: Path) -> None:
+def test_json_and_back(whole: Path, tmp_path: Path) -> None:
     content = json.loads((whole / "training.json").read_text())
     description = TrainingDescription.read(whole)
     again = json.loads(json.dumps(description.to_json()))
@@ -459,13 +459,8 @@ def test_json_and_back(whole: Path) -> None:
     assert description.complete
     assert description.shape.features == ("x", "y")
     assert description.signal_index == 0
-
-
-def test_a_setting_that_an_older_training_does_not_have(whole: Path, tmp_path: Path) -> None:
-    config = json.loads((whole / "training.json").read_text())["config"]
-    del config["tracking"]
-    description = TrainingDescription.read(changed(whole, tmp_path / "older", config=config))
-    assert description.config == TrainingDescription.read(whole).config
+    config = {name: value for name, value in content["config"].items() if name != "tracking"}  # of an older training
+    assert TrainingDescription.read(changed(whole, tmp_path / "older", config=config)).config == description.config
 
 
 @pytest.mark.parametrize(
@@ -549,10 +544,6 @@ def test_tensorboard_has_each_epoch_of_each_network_once(toy: Toy, tmp_path: Pat
         (directory / "network_1.pt").unlink()
 
 
-class _StopError(Exception):
-    pass
-
-
 @pytest.mark.exhaustive("services that follow a training")
 @pytest.mark.usefixtures("plots", "white_figures")
 def test_mlflow_goes_on_with_an_interrupted_training(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -575,8 +566,8 @@ def test_mlflow_goes_on_with_an_interrupted_training(toy: Toy, tmp_path: Path, m
     assert {"training.json", "environment.json", "network_0.pt", "loss.png"} <= files
     assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(tmp_path)
 
-    with pytest.raises(_StopError), tracking.ending(["mlflow"], directory):
-        raise _StopError
+    with pytest.raises(NanoMLError), tracking.ending(["mlflow"], directory):
+        raise NanoMLError("it ends")
     assert client.get_run(run.info.run_id).info.status == "FAILED"
 
     (directory / "network_1.pt").unlink()

@@ -139,9 +139,8 @@ def test_goes_on_after_a_stop_at_any_moment_and_ends_as_one_after_the_other(
     said = capfd.readouterr().err
     assert not list((tmp_path / "run").glob("checkpoint*"))
     if "memory" not in special:  # several processes speak once
-        assert (
-            len(re.findall(rf"^train {config.folds} networks: {config.epochs * config.folds} epochs", said, re.M)) == 1
-        )
+        told = rf"^train {config.folds} networks: {config.epochs * config.folds} epochs"
+        assert len(re.findall(told, said, re.M)) == 1
     train([file], dataclasses.replace(config, processes=1, workers=1), tmp_path / "whole")
     if config.processes == 1:
         check_same(tmp_path / "whole", tmp_path / "run")
