@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from MLTools.NanoML import installation
 from MLTools.NanoML.cli import _from_here, nanoml, page_of, where
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.grid.proxy import read_proxy
 from MLTools.NanoML.selection import Cutflow
 from MLTools.NanoML.stages import STAGES
 from processes import nanoml as run
@@ -69,6 +70,9 @@ def test_usage_errors_end_with_2(tmp_path: Path) -> None:
     assert run("skim", "a.root", cwd=tmp_path).returncode == 2
     assert run("skim", "--selection", "a:B", "a.root", cwd=tmp_path).returncode == 2
     assert run("run", "a.yaml", "--from", "score", "--to", "skim", cwd=tmp_path).returncode != 0
+    done = run("run", "nowhere.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "See doc" not in done.stderr  # which has no page
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("rnu", "run"), ("fti", "fit"), ("valdate", "validate"), ("zzz", None)])
@@ -159,17 +163,12 @@ def test_all_pages_exist() -> None:
         assert stage.page is None or (ROOT / "doc" / stage.page).is_file(), stage
 
 
-def test_the_module_that_raised_it_decides() -> None:
+def test_the_module_that_raised_it_decides(tmp_path: Path) -> None:
     with pytest.raises(NanoMLError) as caught:
         Cutflow(np.ones(3)).cut("two muons", [True])
     assert page_of(caught.value) == "howto/selection.md"
     assert page_of(NanoMLError("never raised")) is None
-
-
-def test_a_longer_name_goes_before_a_shorter_one(tmp_path: Path) -> None:
-    from MLTools.NanoML.grid.proxy import read_proxy
-
-    with pytest.raises(NanoMLError) as caught:
+    with pytest.raises(NanoMLError) as caught:  # the longest of the names of packages
         read_proxy(tmp_path / "proxy")
     assert page_of(caught.value) == "cern.md"
 
@@ -214,12 +213,6 @@ def test_a_mistake_in_a_task_leads_to_the_page_of_its_stage(sample: Path, tmp_pa
     *_, what, page = done.stderr.splitlines()
     assert "select returned nothing" in what
     assert page == f"See doc: {ROOT}/doc/howto/selection.md"
-
-
-def test_what_has_no_page_names_none(tmp_path: Path) -> None:
-    done = run("run", "nowhere.yaml", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "See doc" not in done.stderr
 
 
 def test_without_a_checkout_the_page_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,8 @@ def test_what_cannot_be_added(twin: Path) -> None:
     process = addScore(process_of(True), MODEL)
     with pytest.raises(NanoMLError, match="has a module mymodelScoreTable already"):
         addScore(process, MODEL)
+    with pytest.raises(NanoMLError, match="has no selection inside, which could filter"):
+        addScore(process_of(True), MODEL, filter=True)
     features = replace(FEATURES, columns=("Tau_pt", "mass"))
     twin.write_text(json.dumps(replace(DESCRIPTION, features=features).to_json()))
     with pytest.raises(NanoMLError, match=r"no table of the process has Tau_pt\. Name all tables"):
@@ -152,11 +154,6 @@ def test_only_events_that_pass_are_written(schedule: bool, whole: Path) -> None:
     process.output.SelectEvents = cms.untracked.PSet(SelectEvents=cms.vstring("other"))
     with pytest.raises(NanoMLError, match="the output module output selects events already"):
         addScore(process, MODEL, filter=True)
-
-
-def test_a_model_without_a_selection_cannot_filter(twin: Path) -> None:
-    with pytest.raises(NanoMLError, match="has no selection inside, which could filter"):
-        addScore(process_of(True), MODEL, filter=True)
 
 
 class Process:

@@ -88,6 +88,19 @@ def wait_for(
         time.sleep(every)
 
 
+def alive(pid: int) -> bool:
+    """Whether a process runs, or is stopped by a signal.
+
+    A daemon that has ended may stay in the list of processes: Python runs no handler for a signal that comes while the
+    keeper leaves that handler, and then its call to read blocks.
+    """
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
+
+
 def descendants(pid: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
@@ -144,24 +157,12 @@ class Daemons:
             raise RuntimeError(f"{argv[0]}: {answer}")
         return answer
 
-    def alive(self, pid: int) -> bool:
-        """Whether a daemon runs, or is stopped by a signal.
-
-        One that has ended may stay in the list of processes: Python runs no handler for a signal that comes while the
-        keeper leaves that handler, and then its call to read blocks.
-        """
-        try:
-            status = Path(f"/proc/{pid}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        return status.rpartition(")")[2].split()[0] not in "ZX"
-
     def is_stopped(self, pid: int) -> bool:
         """Whether all threads of a daemon have come to their stop, or it is gone."""
         try:
             states = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
         except OSError:  # a thread has ended meanwhile
-            return not self.alive(pid)
+            return not alive(pid)
         return all(state.rpartition(")")[2].split()[0] in "TZX" for state in states)
 
     def signal(self, pid: int, number: signal.Signals) -> None:

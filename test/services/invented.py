@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from MLTools.NanoML.loading import import_file
+
 _PATH = Path(__file__).resolve().parents[2] / "examples" / "corrections" / "invented.py"
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("invented_corrections", _PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_MODULE = _load()
+_MODULE = import_file(_PATH, "invented")
 binning, category, correction, formula = _MODULE.binning, _MODULE.category, _MODULE.correction, _MODULE.formula
 
 

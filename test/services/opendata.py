@@ -6,29 +6,17 @@ of 2012 are made as the files of examples/opendata_invented.yaml.
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from MLTools.NanoML.loading import import_file
+
 _PATH = Path(__file__).resolve().parents[2] / "examples" / "invented" / "make.py"
 _PART = 100_000  # events that are made, and written to one basket, at once
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("invented_opendata", _PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_MODULE = _load()
+_MODULE = import_file(_PATH, "invented")
 Made2012, PROCESSES_2012, write_2012, write_all_2012 = (
     _MODULE.Made2012, _MODULE.PROCESSES_2012, _MODULE.write_2012, _MODULE.write_all_2012
 )  # fmt: skip

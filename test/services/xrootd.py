@@ -11,7 +11,7 @@ from typing import Optional
 import pytest
 
 from services.certificates import Certificates
-from services.daemons import Daemons, as_user, free_port, listens, needs, run, wait_for
+from services.daemons import Daemons, alive, as_user, free_port, listens, needs, run, wait_for
 from services.tokens import AUDIENCE, ISSUER, Tokens
 
 # xrootd refuses to run as root
@@ -130,7 +130,7 @@ class DataServer:
     def kill(self) -> None:
         """Kill it, as if the machine were switched off."""
         self._signal(signal.SIGKILL)
-        wait_for(lambda: not any(map(self._daemons.alive, self._pids)), f"end of {self._name}")
+        wait_for(lambda: not any(map(alive, self._pids)), f"end of {self._name}")
         self._pids = []  # the kernel gives them to others
 
     def revive(self) -> None:
@@ -225,7 +225,7 @@ class Storage:
     def kill(self) -> None:
         """Kill it, as if the machine were switched off."""
         self._daemons.signal(self._pid, signal.SIGKILL)
-        wait_for(lambda: not self._daemons.alive(self._pid), "end of the storage")
+        wait_for(lambda: not alive(self._pid), "end of the storage")
 
     def close(self) -> None:
         self._daemons.stop()

@@ -59,12 +59,7 @@ def test_what_is_no_whole_job_is_one_message(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(NanoMLError, match="is not a job of this version of NanoML"):
             Job.read(path)
-
-
-def test_a_job_of_another_version_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "job.json"
-    make_job(tmp_path).write(path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 2}))
+    path.write_text(json.dumps({**json.loads(whole), "schema": 2}))
     with pytest.raises(NanoMLError, match="schema 2, this NanoML reads 1. It is not a job of this version of NanoML"):
         Job.read(path)
     with pytest.raises(NanoMLError, match="no such file"):

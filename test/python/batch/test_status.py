@@ -21,7 +21,6 @@ from MLTools.NanoML.workflow.task import Stamp, Task
 Say = Callable[..., Status]
 Leave = Callable[..., JobResult]
 
-
 EVENTS = {
     "again": "000 Job submitted from host: <127.0.0.1:1>\n    DAG Node: {node}",
     "running": "001 Job executing on host: <127.0.0.1:1>",
@@ -157,10 +156,7 @@ def test_nobody_may_work_beside_jobs(say: Say, submission: Submission) -> None:
         settle(Path(submission.workdir))
     say(active=False, skim_0000="removed")
     settle(Path(submission.workdir))
-
-
-def test_a_submission_that_was_removed_is_forgotten(submission: Submission) -> None:
-    shutil.rmtree(submission.directory)
+    shutil.rmtree(submission.directory)  # it is forgotten
     settle(Path(submission.workdir))
 
 
@@ -192,9 +188,7 @@ def test_the_table_has_the_columns_that_are_needed(submission: Submission) -> No
         "  convert        1        0        0        1",
         "Jobs are active: nanoml status --wait follows them.",
     ]
-
-
-def test_a_system_that_does_not_answer_is_asked_again(submission: Submission) -> None:
+    # of a system that does not answer
     assert list(page(make(submission, None, {})))[-1] == "Whether jobs are active is not known: ask again."
 
 

@@ -41,13 +41,10 @@ def test_it_says_in_which_layout_a_resolution_is(tmp_path: Path) -> None:
     assert "jer: Invented2018_JRV1_MC  # up and down by SFUncertainty, as since June 2026" in june.stdout
 
 
-def test_a_correction_is_described_in_full(tmp_path: Path) -> None:
+def test_a_correction_is_described_in_full_and_for_scripts(tmp_path: Path) -> None:
     done = nanoml("corrections", INVENTED / "2018" / "electron.json", "Electron-ID-SF", cwd=tmp_path)
     assert "RecoBelow20, RecoAbove20," in done.stdout
     assert "# WorkingPoint may be RecoBelow20, RecoAbove20, Loose, Tight" in done.stdout
-
-
-def test_scripts_get_json(tmp_path: Path) -> None:
     done = nanoml("corrections", INVENTED / "2018" / "muon.json", "--json", cwd=tmp_path)
     first = json.loads(done.stdout)[0]
     assert first["name"] == "NUM_HighPtID_DEN_TrackerMuons"

@@ -167,6 +167,7 @@ def test_at_the_top_of_a_checkout_there_is_the_example() -> None:
 
 def test_a_new_analysis_is_run_and_its_results_are_looked_at(tmp_path: Path) -> None:
     create(tmp_path)
+    assert "nanoml status analysis.yaml" not in steps(tmp_path)
     run = ["nanoml run analysis.yaml --dry-run", "nanoml run analysis.yaml"]
     assert steps(tmp_path)[:3] == ["nanoml config check analysis.yaml", *run]
     training = tmp_path / "results" / "training"
@@ -182,11 +183,6 @@ def test_a_new_analysis_is_run_and_its_results_are_looked_at(tmp_path: Path) -> 
     assert {"results/training/report.html", "nanoml inspect 'results/scores/WZ/a b.root'"} <= set(found)
     assert {"nanoml inspect results/model.onnx", "nanoml verify results/model.onnx"} <= set(found)
     assert "nanoml evaluate analysis.yaml" not in found
-
-
-def test_jobs_are_asked_for(tmp_path: Path) -> None:
-    create(tmp_path)
-    assert "nanoml status analysis.yaml" not in steps(tmp_path)
     (tmp_path / "jobs" / "analysis-1").mkdir(parents=True)
     assert "nanoml status analysis.yaml" in steps(tmp_path)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import pickle
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from MLTools.NanoML.config.data import ENGINES, FORMATS, Convert, Dataset, Objec
 from MLTools.NanoML.config.load import load, schema
 from MLTools.NanoML.config.training import MODELS, Decorrelation, Export, PerObject, Train
 from MLTools.NanoML.errors import ConfigError
+from services.configurations import loaded
 
 ANALYSIS = """\
 workdir: trilepton
@@ -56,22 +56,9 @@ export:
   cmssw: CMSSW_14_0_X
 """
 
-Write = Callable[[str], Path]
 
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write(text: str) -> Path:
-        path = tmp_path / "analysis.yaml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
-
-
-def test_analysis(write: Write) -> None:
-    path = write(ANALYSIS)
-    config = load(path)
+def test_analysis(tmp_path: Path) -> None:
+    config = loaded(tmp_path, ANALYSIS)
     assert config == Config(
         workdir="trilepton",
         luminosity=59.8,
@@ -89,14 +76,17 @@ def test_analysis(write: Write) -> None:
         export=Export("CMSSW_14_0_X"),
     )
     assert config.classes == ("signal", "WZ")
-    assert config.base == path.parent
-    assert config.where("convert", "features", 3) == f"{path}:22"
-    assert config.where("datasets", "WZTo3LNu", "class") == f"{path}:11"
+    assert config.base == tmp_path
+    assert config.where("convert", "features", 3) == f"{tmp_path}/a.yaml:22"
+    assert config.where("datasets", "WZTo3LNu", "class") == f"{tmp_path}/a.yaml:11"
+    again = pickle.loads(pickle.dumps(config))  # as it travels to other processes
+    assert again == config
+    assert again.where("skim") == config.where("skim")
 
 
-def test_defaults(write: Write) -> None:
-    config = load(write("train: {files: a.h5}\nscore: {files: b.root}"))
-    assert config.workdir == "analysis"
+def test_defaults(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "train: {files: a.h5}\nscore: {files: b.root}")
+    assert config.workdir == "a"
     it = config.train
     assert (it.files, it.model, it.options, it.signal) == (["a.h5"], "tabular", {}, None)
     assert (it.batch_size, it.epochs, it.patience, it.folds, it.seed) == (512, 200, 12, 5, 1)
@@ -106,18 +96,18 @@ def test_defaults(write: Write) -> None:
     assert config.classes == ()
 
 
-def test_options_of_a_network_are_whatever_it_takes(write: Write) -> None:
+def test_options_of_a_network_are_whatever_it_takes(tmp_path: Path) -> None:
     options = "options: {hidden: [8, 8], dropout: 0.1, name: x, deep: {a: null}}"
-    train = load(write(f"train: {{files: a, model: own.py:Mine, {options}, decorrelate: {{column: m}}}}\n")).train
+    train = loaded(tmp_path, f"train: {{files: a, model: own.py:Mine, {options}, decorrelate: {{column: m}}}}\n").train
     assert train.options == {"hidden": [8, 8], "dropout": 0.1, "name": "x", "deep": {"a": None}}
     assert train.decorrelate == Decorrelation("m", 1.0)
-    assert load(write("train: {files: a, clip: null}")).train.clip is None
+    assert loaded(tmp_path, "train: {files: a, clip: null}").train.clip is None
 
 
-def test_anchors_in_a_place_of_their_own(write: Write) -> None:
+def test_anchors_in_a_place_of_their_own(tmp_path: Path) -> None:
     text = "luminosity: 1\nx-common: &common {class: QCD, cross_section: 2}\ndatasets:\n"
     text += "  a: {<<: *common, files: a.root}\n  b: {<<: *common, files: b.root, cross_section: 3}\n"
-    config = load(write(text))
+    config = loaded(tmp_path, text)
     assert config.datasets == {"a": Dataset(["a.root"], "QCD", 2.0), "b": Dataset(["b.root"], "QCD", 3.0)}
 
 
@@ -144,36 +134,35 @@ def test_anchors_in_a_place_of_their_own(write: Write) -> None:
         ("luminosity: 0", "1: luminosity: expected a number above 0, got 0."),
     ],
 )
-def test_mistakes(write: Write, text: str, expected: str) -> None:
-    path = write(text)
+def test_mistakes(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(path)
-    assert str(caught.value).startswith(f"{path}:{expected}")
+        loaded(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path}/a.yaml:{expected}")
 
 
-def test_releases_and_selections(write: Write) -> None:
+def test_releases_and_selections(tmp_path: Path) -> None:
     for ending in ("14_0_X", "14_0_19_patch1", "17_0_0_pre3", "16_0_X_2025-11-01-2300", "15_0_ROOT6_X"):
-        assert load(write(f"export: {{cmssw: CMSSW_{ending}}}")).export == Export(f"CMSSW_{ending}")
+        assert loaded(tmp_path, f"export: {{cmssw: CMSSW_{ending}}}").export == Export(f"CMSSW_{ending}")
     for selection in ("a:B", "a.b.c:D", "my_selection.py:DiMuon", "../x-y/s.py:D"):
-        config = load(write(f"datasets: {{a: {{files: b}}}}\nskim: {{selection: {selection}}}"))
+        config = loaded(tmp_path, f"datasets: {{a: {{files: b}}}}\nskim: {{selection: {selection}}}")
         assert config.skim == Skim(selection)
 
 
-def test_paths_are_relative_to_the_file(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(ANALYSIS)
+def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded(tmp_path, ANALYSIS)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setenv("HOME", "/home/someone")
-    config = load("../analysis.yaml")
+    config = load("../a.yaml")
     assert config.base == tmp_path
     assert config.path("data/*.root") == tmp_path / "data/*.root"
     assert config.path("/data/a.root") == Path("/data/a.root")
     assert config.path("~/a.root") == Path("/home/someone/a.root")
-    assert config.where("skim") == "../analysis.yaml:17"
+    assert config.where("skim") == "../a.yaml:17"
 
 
-def test_as_dict(write: Write) -> None:
-    config = load(write(ANALYSIS))
+def test_as_dict(tmp_path: Path) -> None:
+    config = loaded(tmp_path, ANALYSIS)
     expected = {"cmssw": "CMSSW_14_0_X", "selection": False, "compared": 10_000, "room": {}}
     assert config.as_dict("export") == expected
     assert config.as_dict("score") == {}
@@ -184,13 +173,6 @@ def test_as_dict(write: Write) -> None:
     assert json.loads(json.dumps(config.as_dict())) == config.as_dict()
     with pytest.raises(AttributeError):
         config.as_dict("trian")
-
-
-def test_travels_to_other_processes(write: Write) -> None:
-    config = load(write(ANALYSIS))
-    again = pickle.loads(pickle.dumps(config))
-    assert again == config
-    assert again.where("skim") == config.where("skim")
 
 
 def test_schema_explains_every_setting() -> None:
@@ -340,7 +322,7 @@ def test_any_values_load_or_are_refused(scratch: Path, data: st.DataObject) -> N
     accepts_or_refuses(scratch)
 
 
-def test_objects_to_be_told_apart(write: Callable[[str], Path]) -> None:
+def test_objects_to_be_told_apart(tmp_path: Path) -> None:
     text = """
 datasets:
   a: {files: a, class: one}
@@ -353,32 +335,29 @@ train:
   model: mlp
   per_object: {collection: Electron, label: genPartFlav, classes: {prompt: [1, 15], fake: 0}}
 """
-    config = load(write(text))
+    config = loaded(tmp_path, text)
     objects = PerObject("Electron", "genPartFlav", {"prompt": [1, 15], "fake": [0]})
     assert config.train == Train("mlp", per_object=objects)
     assert config.trained == ("a", "b")
-    assert load(write(text[: text.index("train:")])).trained == ("a",)
+    assert loaded(tmp_path, text[: text.index("train:")]).trained == ("a",)
 
 
-def test_a_regression_takes_all_simulation_if_there_are_no_classes(write: Callable[[str], Path]) -> None:
+def test_a_regression_takes_all_simulation_if_there_are_no_classes(tmp_path: Path) -> None:
     text = "datasets: {a: {files: a}, b: {files: b}, c: {files: c, data: true}}\n"
     text += "convert: {features: [MET_pt, GenMET_pt]}\ntrain: {targets: GenMET_pt}\n"
-    assert load(write(text)).trained == ("a", "b")
-    assert load(write(text.replace("b}", "b, class: one}"))).trained == ("b",)
+    assert loaded(tmp_path, text).trained == ("a", "b")
+    assert loaded(tmp_path, text.replace("b}", "b, class: one}")).trained == ("b",)
 
 
-def test_scores(write: Callable[[str], Path]) -> None:
-    config = load(write("score: {files: a, model: [a.onnx, b.onnx], parameter: {mass: 600}, copy: true}"))
+def test_scores(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "score: {files: a, model: [a.onnx, b.onnx], parameter: {mass: 600}, copy: true}")
     assert config.score == Score(["a"], ["a.onnx", "b.onnx"], {"mass": [600.0]}, True)
-    assert load(write("score: {files: a, model: a.onnx}")).score == Score(["a"], ["a.onnx"])
+    assert loaded(tmp_path, "score: {files: a, model: a.onnx}").score == Score(["a"], ["a.onnx"])
 
 
 def test_a_model_may_have_defaults_of_its_own(tmp_path: Path) -> None:
-    path = tmp_path / "a.yaml"
-
     def train(text: str) -> Train:
-        path.write_text(f"train: {{files: a.h5, {text}}}\n")
-        found = load(path).train
+        found = loaded(tmp_path, f"train: {{files: a.h5, {text}}}\n").train
         assert found is not None
         return found
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.report.section import style_of
+from services.configurations import loaded
 
 TWO = "datasets:\n  a: {files: a.root, class: signal}\n  b: {files: b.root, class: WZ}\n"
 CONVERT = "convert: {features: MET_pt}\n"
@@ -36,10 +35,8 @@ convert: {features: MET_pt}
 
 def problems(tmp_path: Path, text: str) -> list[str]:
     """The lines of the error, without the directory; none if there is no error."""
-    path = tmp_path / "a.yaml"
-    path.write_text(text)
     try:
-        load(path)
+        loaded(tmp_path, text)
     except ConfigError as error:
         return str(error).replace(f"{tmp_path}/", "").splitlines()
     return []
@@ -352,11 +349,6 @@ histogram: {ratio: {of: WLep_pt / MET_sum, bins: [2, 0, 1]}}
 """
 
 
-def loaded(tmp_path: Path, text: str) -> Config:
-    (tmp_path / "a.yaml").write_text(ANALYSIS + text)
-    return load(tmp_path / "a.yaml")
-
-
 @pytest.mark.parametrize(
     ("style", "place", "problem"),
     [
@@ -374,7 +366,7 @@ def loaded(tmp_path: Path, text: str) -> Config:
 def test_what_fits_nothing_or_cannot_be_drawn(style: str, place: str, problem: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     with pytest.raises(ConfigError) as caught:
-        loaded(tmp_path, f"style: {{{style}}}")
+        loaded(tmp_path, f"{ANALYSIS}style: {{{style}}}")
     assert f"a.yaml:10: style.{place}: {problem}" in str(caught.value)
     assert str(caught.value).count("style") == 1
 
@@ -382,17 +374,17 @@ def test_what_fits_nothing_or_cannot_be_drawn(style: str, place: str, problem: s
 def test_all_that_figures_show_can_be_named(tmp_path: Path) -> None:
     names = ("MET_pt", "Muon_pt", "mass", "ratio", "WLep_pt / MET_sum", "WLep_pt", "signal", "heavy", "discriminant")
     quantities = ", ".join(f"{name}: {{label: x}}" for name in names)
-    loaded(tmp_path, f"style: {{quantities: {{{quantities}}}}}")
+    loaded(tmp_path, f"{ANALYSIS}style: {{quantities: {{{quantities}}}}}")
 
 
 def test_an_older_label_is_sent_to_its_place(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='label: unknown key here. It belongs in "style"'):
-        loaded(tmp_path, "label: Example")
+        loaded(tmp_path, f"{ANALYSIS}label: Example")
 
 
 def test_the_style_of_an_analysis(tmp_path: Path) -> None:
     text = 'style: {processes: {ZG: {label: "$Z$"}}, quantities: {heavy: {unit: au}, WZ: {label: "P(WZ)"}}}'
-    style = style_of(loaded(tmp_path, text))
+    style = style_of(loaded(tmp_path, ANALYSIS + text))
     assert style.conditions() == "59.8 fb$^{-1}$ (13 TeV)"
     assert [style.name(it) for it in ("signal", "WZ", "ZG")] == ["signal", "WZ", "$Z$"]
     assert style.color("signal") == "#e42536"
@@ -404,8 +396,7 @@ def test_the_style_of_an_analysis(tmp_path: Path) -> None:
     assert style.axis("Probability of WZ") == "P(WZ)"
     eras = ANALYSIS.replace("luminosity: 59.8\nenergy: 13\n", "eras: {2018: {luminosity: 1, energy: 13}, 2022: {}}\n")
     eras += "regions: {SR: WLep_pt > 50, CR: WLep_pt < 50}\nstyle: {regions: {SR: {label: $W'$ region}}}\n"
-    (tmp_path / "b.yaml").write_text(eras.replace("class:", "era: 2018, class:").replace(", cross_section: 1", ""))
-    config = load(tmp_path / "b.yaml")
+    config = loaded(tmp_path, eras.replace("class:", "era: 2018, class:").replace(", cross_section: 1", ""))
     names = {it: style_of(config).region(it) for it in ("SR", "SR_2018", "CR_2018")}
     assert names == {"SR": "$W'$ region", "SR_2018": "$W'$ region (2018)", "CR_2018": "CR_2018"}
     assert style_of(config).conditions() == "(13 TeV)"

@@ -6,7 +6,7 @@ import pytest
 
 from MLTools.NanoML.config.analysis import Config, cross_section, hypotheses, signal_of
 from MLTools.NanoML.config.data import FIT, TRAINING, Part
-from MLTools.NanoML.config.load import load, schema
+from MLTools.NanoML.config.load import schema
 from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.workflow.unblinding import blinded
@@ -138,11 +138,10 @@ skim: {selection: a.py:A, certified: b.json}
 
 
 def with_corrections(tmp_path: Path, text: str) -> Config:
-    (tmp_path / "a.yaml").write_text(text)
     (tmp_path / "corrections").mkdir(exist_ok=True)
     (tmp_path / "corrections" / "2022.yaml").write_text("pileup: {file: x.json, name: A}")
     (tmp_path / "corrections" / "x.json").write_text("{}")
-    return load(tmp_path / "a.yaml")
+    return loaded(tmp_path, text)
 
 
 def test_a_dataset_has_what_its_era_says(tmp_path: Path) -> None:

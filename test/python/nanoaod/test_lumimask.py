@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import uproot
+from conftest import DATA
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,8 +28,7 @@ block_ranges = st.lists(st.lists(st.integers(0, 12), min_size=2, max_size=2).map
 @pytest.fixture(scope="module")
 def golden_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Certified luminosity sections: a generated file and, where they are at hand, those of two years."""
-    root = Path(__file__).resolve().parents[3]
-    directory = Path(os.environ.get("NANOML_TEST_DATA") or root.parent / "shared" / "data") / "golden"
+    directory = DATA / "golden"
     made = tmp_path_factory.mktemp("golden") / "Cert_made.json"
     generator = np.random.default_rng(5)
     sections = {}

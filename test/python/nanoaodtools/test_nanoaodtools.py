@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 import pickle
@@ -20,6 +19,7 @@ import uproot
 
 from MLTools.NanoML import trilepton
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.loading import import_file
 from MLTools.NanoML.nanoaod.accounting import accounting_of
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.nanoaodtools import PostprocModule
@@ -337,13 +337,7 @@ def test_a_type_that_cannot_be_written_is_refused() -> None:
 
 def event_loop(met: str = "MET") -> Any:
     """The same selection as a module that is written for nanoAOD-tools."""
-    path = Path(__file__).with_name("trilepton_module.py")
-    spec = importlib.util.spec_from_file_location("trilepton_module", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.TrileptonModule(met)
+    return import_file(Path(__file__).with_name("trilepton_module.py"), "written").TrileptonModule(met)
 
 
 def muons_module(met: str) -> Making:

@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 import uproot
 
-from data_processing.skim.plan import SkimJob
-from data_processing.skim.skim import skim_file
 from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
@@ -497,7 +495,7 @@ def of_wz(sample: Path) -> Path:
 def expected_lists(of_wz: Path, tmp_path: Path) -> dict[str, list[Any]]:
     """The columnar skim."""
     spec = f"{__file__}:HardMuons"
-    skim_file(SkimJob(str(of_wz), tmp_path / "columnar.root", spec, keep=("MET_pt",)))
+    columnar.skim_file(plan.SkimJob(str(of_wz), tmp_path / "columnar.root", spec, keep=("MET_pt",)))
     with uproot.open(tmp_path / "columnar.root") as file:
         arrays = file["Events"].arrays()
     made = HardMuons().made

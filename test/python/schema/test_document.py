@@ -223,11 +223,6 @@ def test_schema_is_one_and_explains() -> None:
     assert SCHEMA["properties"]["order"]["patternErrorMessage"] == "expected a field"
 
 
-def test_defaults() -> None:
-    assert bicycle("{}") == Bicycle()
-    assert Bicycle().gears is not Bicycle().gears
-
-
 def test_values_become_what_the_hints_say() -> None:
     wheels = "wheels: {front: {size: 66}}\nspare: {size: 1, spokes: 3.0}\n"
     built = bicycle(f"{wheels}gears: 7\nnew: true\nload: 5\nclass: race")
@@ -239,7 +234,8 @@ def test_values_become_what_the_hints_say() -> None:
 
 
 def test_what_has_no_entries_may_be_left_blank() -> None:
-    assert bicycle("wheels:\n") == Bicycle()
+    assert bicycle("{}") == bicycle("wheels:\n") == Bicycle()
+    assert Bicycle().gears is not Bicycle().gears
     assert message_of_setting("spare:\n") == 'b.yaml:1: spare.size: missing. Add it, as in "size: 66".'
     assert bicycle("order:\nowner:\n") == Bicycle(order=None)
 

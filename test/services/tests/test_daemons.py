@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from processes import running
-from services.daemons import Daemons, free_port, listens, wait_for
+from services.daemons import Daemons, alive, free_port, listens, wait_for
 
 pytestmark = [pytest.mark.exhaustive("the services that tests start"), pytest.mark.service]
 
@@ -51,7 +51,7 @@ def test_a_daemon_that_cannot_be_started_is_an_error() -> None:
         with pytest.raises(RuntimeError, match="No such file"):
             daemons.start(["no_such_program"], daemons.directory / "log")
         pid = daemons.start(["true"], daemons.directory / "log")
-        wait_for(lambda: not daemons.alive(pid), "end of true")
+        wait_for(lambda: not alive(pid), "end of true")
         (daemons.directory / "it.log").write_text("why it is not")
         with pytest.raises(RuntimeError, match="never: not in 0.1 s(?s:.*)why it is not"):
             wait_for(lambda: False, "never", daemons.directory, 0.1)

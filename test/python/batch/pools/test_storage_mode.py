@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any, Optional
 from unittest.mock import patch
 
-import h5py
-import numpy as np
 import pytest
 import yaml
 
@@ -47,7 +45,6 @@ from services.xrootd import Storage
 pytestmark = pytest.mark.service
 
 Make = Callable[..., Path]
-
 
 SELECTION = """from MLTools.NanoML.trilepton import Trilepton
 
@@ -124,11 +121,6 @@ def skim_on(
     logs = "\n".join(path.read_text() for path in status.submission.directory.glob("logs/*.log"))
     assert status.is_done, f"{status}\n{logs}"
     return status
-
-
-def events_in(path: Path) -> np.ndarray:
-    with h5py.File(path) as file:
-        return np.asarray(file["events"])
 
 
 def cmssw(directory: Path) -> tuple[Path, dict[str, str]]:

@@ -37,14 +37,11 @@ except UnreadableError as problem:
 """
 
 
-def test_what_is_set_is_read(read_with: Callable[..., None]) -> None:
+def test_what_is_set_is_read_and_else_defaults(read_with: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     for settings in (Read(redirectors=["root://a/"], tries=7, timeout=5, copy=True, max_missing_files="1 %"), Read()):
         use_settings(settings)
         assert current_settings() == settings
-
-
-def test_without_settings_there_are_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(VARIABLE)
     assert current_settings() == Read()
     assert current_settings().redirectors[0] == "root://cms-xrd-global.cern.ch/"
 
@@ -216,11 +213,8 @@ def test_a_url_is_taken_apart_and_put_together_as_it_was() -> None:
     assert (url.server, url.site) == ("root://a.cern.ch:1094", "a.cern.ch")
     assert str(url.beside("c")) == "root://a.cern.ch:1094//store/x/c?k=v"
     assert str(url.at("/d").asking("tried=e")) == "root://a.cern.ch:1094//d?k=v&tried=e"
-
-
-@pytest.mark.parametrize("text", ["root://server", "root://server/", "root://server/store"])
-def test_one_slash_is_as_good_as_two(text: str) -> None:
-    assert str(Url.parse(text)).startswith("root://server//")
+    for text in ("root://server", "root://server/", "root://server/store"):  # one slash is as good as two
+        assert str(Url.parse(text)).startswith("root://server//")
 
 
 @pytest.mark.parametrize("text", ["/store/a.root", "https://server/a.root", "root:/a", "root://", "file:///a", ""])

@@ -1,3 +1,5 @@
+"""Muons and taus, each by correctionlib itself; and the random numbers by which objects are smeared."""
+
 from __future__ import annotations
 
 import math
@@ -9,13 +11,16 @@ import awkward as ak
 import numpy as np
 import pytest
 from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
 
-from MLTools.NanoML.corrections import Corrections, muons
+from MLTools.NanoML.corrections import Corrections, muons, taus
 from MLTools.NanoML.corrections.muons import MuonCorrections
-from MLTools.NanoML.corrections.random_numbers import MUON
+from MLTools.NanoML.corrections.random_numbers import ELECTRON, MUON, normal_numbers
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.selection import Events
-from services.real import POG, V15, check_refusals, each_object, era, events_of, nanoaod, plain
+from services import invented
+from services.real import POG, V5, V15, check_refusals, each_object, era, events_of, nanoaod, plain, pog
 
 INVENTED = ROOT / "examples" / "corrections" / "2022" / "muon_scalesmearing.json"
 REAL = sorted((POG / "MUO").glob("*/muon_scalesmearing.json.gz"))
@@ -145,3 +150,87 @@ def test_what_cannot_be_is_an_error(corrections: MuonCorrections, tmp_path: Path
     check_refusals(lambda *shift: muons.shifted(made(), corrections, *shift), "muonScale", "muonScal", said)
     with pytest.raises(ConfigError, match=r"era.yaml:1: muons: .*has no correction m_data"):
         era(tmp_path, f"muons: {{file: {INVENTED.parent}/muon.json}}")
+
+
+SHIFTS = {"tauScale": (5, None), "tauElectronScale": (13, None), "tauMuonScale": (24, None), "tauScaleDM10": (5, 10)}
+
+
+@pytest.mark.parametrize("file", [V5, V15])
+def test_taus_are_those_of_one_after_the_other_under_every_shift(file: str, tmp_path: Path) -> None:
+    path = pog("TAU/2018_UL/tau.json.gz")
+    entry = era(tmp_path, f"taus: {{file: {path}, inputs: {{id: DeepTau2017v2p1}}}}").taus
+    one = plain(path)["tau_energy_scale"]
+    events = events_of(nanoaod(file), [*taus.BRANCHES, *taus.SIMULATED], 200)
+    tau = events.flat("Tau")
+    rows = list(zip(tau.pt.tolist(), tau.eta.tolist(), tau.decayMode.tolist(), tau.genPartFlav.tolist()))
+
+    def scale(row: Any, key: str) -> float:
+        pt, eta, mode, kind = row
+        return float(one.evaluate(pt, eta, mode, kind, "DeepTau2017v2p1", key)) if mode in (0, 1, 2, 10, 11) else 1.0
+
+    nominal = taus.corrected(events, entry)
+    expected = np.array([scale(row, "nom") for row in rows])
+    assert np.allclose(nominal.flat("Tau").pt, tau.pt * expected, rtol=1e-7)
+    assert np.allclose(nominal.flat("Tau").mass, tau.mass * expected, rtol=1e-7)
+    assert np.unique(expected).size > 1 or not set(tau.genPartFlav) & {1, 2, 3, 4, 5}
+    for name, (kinds, mode) in SHIFTS.items():
+        for way in ("up", "down"):
+            keys = [way if str(row[3]) in str(kinds) and mode in (None, row[2]) else "nom" for row in rows]
+            found = taus.shifted(nominal, entry, name, way).flat("Tau").pt
+            assert np.allclose(found, tau.pt * [scale(row, key) for row, key in zip(rows, keys)], rtol=1e-7)
+
+
+def test_files_of_run_3_have_working_points(tmp_path: Path) -> None:
+    """In the layout of 2022, of which no copy is here: inputs wp and wp_VSe, no decay mode 2."""
+    texts = ("id", "wp", "wp_VSe", "syst")
+    inputs = {"pt": "real", "eta": "real", "dm": "int", "genmatch": "int", **dict.fromkeys(texts, "string")}
+    keys = invented.category("syst", {"nom": 1.01, "up": 1.02, "down": 1.0})
+    modes = invented.category("dm", dict.fromkeys((0, 1, 10, 11), keys))
+    points = invented.category("wp", {"Medium": invented.category("wp_VSe", {"Tight": modes})})
+    data = invented.category("id", {"DeepTau2018v2p5": points})
+    invented.write(tmp_path / "tau.json", invented.correction("tau_energy_scale", inputs, data))
+    entry = era(tmp_path, "taus: {file: tau.json, inputs: {id: DeepTau2018v2p5, wp: Medium, wp_VSe: Tight}}").taus
+    columns = {"pt": [40.0, 50.0], "mass": [1.0, 1.0], "eta": [1.0, 1.0], "decayMode": [10, 2], "genPartFlav": [5, 5]}
+    arrays: dict[str, Any] = {f"Tau_{name}": ak.Array([values]) for name, values in columns.items()}
+    events = Events(arrays, dict.fromkeys(arrays, "Tau"))
+    nominal = taus.corrected(events, entry)
+    assert nominal.flat("Tau").pt.tolist() == [40.0 * 1.01, 50.0]
+    assert np.allclose(taus.shifted(nominal, entry, "tauScale", "up").flat("Tau").pt, [40.0 * 1.02, 50.0])
+    said = "taus. Known are tauScale, tauElectronScale"
+    check_refusals(lambda *shift: taus.shifted(events, entry, *shift), "tauScale", "tauScal", said)
+
+
+def test_random_numbers_are_normal_and_independent() -> None:
+    events, places = np.repeat(np.arange(50_000), 4), np.tile(np.arange(4), 50_000)
+    numbers = normal_numbers(np.ones(200_000), np.ones(200_000), events, places)
+    assert abs(numbers.mean()) < 5 / 200_000**0.5
+    assert abs(numbers.std() - 1) < 0.01
+    assert abs((abs(numbers) > 2).mean() - 0.0455) < 0.003
+    table = numbers.reshape(-1, 4)
+    for other in (1, 2, 3):
+        assert abs(np.corrcoef(table[:, 0], table[:, other])[0, 1]) < 0.03
+    assert abs(np.corrcoef(table[:-1, 0], table[1:, 0])[0, 1]) < 0.03
+
+
+@given(st.integers(1, 2**31), st.integers(1, 2**31), st.integers(0, 2**63), st.integers(0, 100))
+def test_a_random_number_depends_on_nothing_else(run: int, section: int, event: int, index: int) -> None:
+    def number(kind: type) -> float:
+        columns = [np.array([value], kind) for value in (run, section, event, index)]
+        return float(normal_numbers(*columns)[0])
+
+    alone = number(np.uint64)
+    assert np.isfinite(alone)
+    many = [np.full(7, value, np.uint64) for value in (run, section, event, index)]
+    assert (normal_numbers(*many) == alone).all()
+    assert normal_numbers(many[0], many[1], many[2], many[3] + np.uint64(1))[0] != alone
+
+
+def test_the_random_numbers_stay_what_they_are() -> None:
+    found = normal_numbers(np.array([1, 315267]), np.array([1, 205]), np.array([1, 123456789]), np.array([0, 3]))
+    assert np.allclose(found, [0.7955296902259495, 0.7491486129535961], rtol=1e-12, atol=0)
+
+
+def test_an_electron_has_another_number_than_the_jet_in_its_place() -> None:
+    columns = np.ones(100_000), np.ones(100_000), np.arange(100_000), np.zeros(100_000)
+    jets, electrons = normal_numbers(*columns), normal_numbers(*columns, ELECTRON)
+    assert abs(np.corrcoef(jets, electrons)[0, 1]) < 0.02
