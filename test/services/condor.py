@@ -20,17 +20,8 @@ USER = "nobody"
 CONFIGURATION = """
 LOCAL_DIR = {directory}
 RELEASE_DIR = /usr
-BIN = /usr/bin
-SBIN = /usr/sbin
 LIBEXEC = /usr/libexec/condor
 LIB = /usr/lib/condor
-LOCAL_CONFIG_FILE =
-LOCAL_CONFIG_DIR =
-LOG = $(LOCAL_DIR)/log
-SPOOL = $(LOCAL_DIR)/spool
-EXECUTE = $(LOCAL_DIR)/execute
-LOCK = $(LOCAL_DIR)/lock
-RUN = $(LOCAL_DIR)/lock
 
 NETWORK_INTERFACE = 127.0.0.1
 BIND_ALL_INTERFACES = False
@@ -42,8 +33,6 @@ FILESYSTEM_DOMAIN = local
 TRUST_UID_DOMAIN = True
 CONDOR_HOST = 127.0.0.1
 COLLECTOR_HOST = 127.0.0.1:0
-COLLECTOR_ADDRESS_FILE = $(LOG)/.collector_address
-USE_SHARED_PORT = True
 SHARED_PORT_PORT = 0
 DAEMON_LIST = MASTER SHARED_PORT COLLECTOR NEGOTIATOR SCHEDD STARTD
 
@@ -53,20 +42,15 @@ CONDOR_IDS = 0.0
 SEC_DEFAULT_AUTHENTICATION = OPTIONAL
 SEC_DEFAULT_AUTHENTICATION_METHODS = CLAIMTOBE
 SEC_CLAIMTOBE_USER = {user}
-ALLOW_READ = *
 ALLOW_WRITE = *
 ALLOW_ADMINISTRATOR = *
 ALLOW_NEGOTIATOR = *
 ALLOW_DAEMON = *
 ALLOW_OWNER = *
-ALLOW_CLIENT = *
 
 NUM_CPUS = 8
 MEMORY = 16000
 use FEATURE : PartitionableSlot
-START = True
-SUSPEND = False
-PREEMPT = False
 RunBenchmarks = False
 MachineMaxVacateTime = 2
 
@@ -77,17 +61,11 @@ SCHEDD_INTERVAL = 2
 SCHEDD_MIN_INTERVAL = 1
 UPDATE_INTERVAL = 5
 JOB_START_COUNT = 10
-JOB_START_DELAY = 0
 JOB_STOP_COUNT = 10
-JOB_STOP_DELAY = 0
 PERIODIC_EXPR_INTERVAL = 2
 DAGMAN_USE_STRICT = 0
 DAGMAN_USER_LOG_SCAN_INTERVAL = 1
-DAGMAN_SUBMIT_DELAY = 0
-SCHEDD_CRON_JOBLIST =
-STARTD_CRON_JOBLIST =
 
-ENABLE_URL_TRANSFERS = True
 FILETRANSFER_PLUGINS = {plugin}
 # without a directory of credentials, a job that wants them begins again for ever
 JOB_TRANSFORM_NAMES = NoCredentials
@@ -109,7 +87,7 @@ class CondorPool:
 
     def start(self) -> None:
         """Start it; jobs may be submitted when this returns."""
-        for name in ("log", "spool", "execute", "lock"):
+        for name in ("log", "spool", "execute"):
             (self.directory / name).mkdir()
             if os.geteuid() == 0:
                 os.chown(self.directory / name, pwd.getpwnam(USER).pw_uid, -1)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,28 +37,20 @@ fit: {channels: {all: wprime}, signal: signal, parameter: mass}
 """
 
 
-@pytest.fixture
-def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """What `nanoml toys` says of an analysis; instead of a check, where this reads and writes."""
+def test_toys_need_to_know_for_which_mass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyhf")
     fit = pytest.importorskip("statistical_analysis.fit")
     monkeypatch.setattr(fit, "check", lambda source, output, *_: [f"from {source} to {output}"])
 
-    def of(text: str, *options: str) -> str:
+    def toys(text: str, *options: str) -> str:
+        """What `nanoml toys` says of an analysis; instead of a check, where this reads and writes."""
         (tmp_path / "a.yaml").write_text(text)
         done = CliRunner().invoke(nanoml, ["toys", str(tmp_path / "a.yaml"), *options])
         return (done.output + str(done.exception or "")).replace(str(tmp_path), "")
 
-    return of
-
-
-def test_toys_need_to_know_for_which_mass(toys: Callable[..., str]) -> None:
     which = "/a.yaml: has a fit for each of mass = 600, mass = 1000. Choose one, as in --at 600."
     assert toys(ANALYSIS) == toys(ANALYSIS, "--at", "700") == which
     assert toys(ANALYSIS, "--at", "1000") == "from /a/fit/mass1000/workspace.json to /a/fit/mass1000/toys\n"
-
-
-def test_an_analysis_with_one_fit_has_no_mass(toys: Callable[..., str]) -> None:
     one = ANALYSIS.replace(", parameter: mass", "")
     assert toys(one) == "from /a/fit/workspace.json to /a/fit/toys\n"
     assert toys(one, "--at", "600") == "/a.yaml: has one fit. Remove --at."

@@ -19,6 +19,7 @@ from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, Part, ShiftSum
 from MLTools.NanoML.nanoaod.provenance import CertifiedBy, Criteria, MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Step
+from services.rootfiles import record_of
 
 
 def skim(first: int, stop: int, **changes: Any) -> Provenance:
@@ -45,17 +46,10 @@ def write(path: Path, rows: Sequence[dict[str, Any]], entries: int, runs: Option
     return path
 
 
-def read(path: Path) -> Provenance:
-    with RootFile(path) as file:
-        found = Provenance.of(file)
-    assert found is not None
-    return found
-
-
 def test_the_records_of_merged_files_are_one(tmp_path: Path) -> None:
     parts = [skim(4, 10), skim(0, 3), skim(3, 4)]
     path = write(tmp_path / "merged.root", [part.rows() for part in parts], 5)
-    found = read(path)
+    found = record_of(path)
     assert found == replace(parts[0], accounting=Accounting([part.accounting.files[0] for part in parts]))
     assert (found.accounting.entries, found.accounting.selected, found.accounting.sum_of_weights) == (10, 5, 25)
     assert found.accounting.cutflow == [Step("all", 10, 10.0), Step("even", 5, 5.0)]
@@ -110,16 +104,16 @@ def test_a_column_that_only_some_ranges_name_was_not_filled_in(tmp_path: Path) -
     path = write(tmp_path / "a.root", [shifted(0, 3, "x_jesUp").rows(), shifted(3, 10).rows()], 5)
     message = "a.root: was merged from files of which only some .*: x_jesUp. .* `nanoml merge`"
     with pytest.raises(NanoMLError, match=message):
-        read(path)
+        record_of(path)
     # not if it has no events, as those of entry 3; but then the file may have lost the column
     path = write(tmp_path / "b.root", [shifted(0, 3, "x_jesUp").rows(), shifted(3, 4).rows()], 2)
     with RootFile(path) as file:
-        found = read(path).contradiction(file)
+        found = record_of(path).contradiction(file)
     assert "has lost columns with values under shifts, which its record names: x_jesUp." in str(found)
     path = write(tmp_path / "c.root", [shifted(0, 3).rows(), shifted(3, 10, shifts=["jesUp"]).rows()], 5)
     said = "selected under the shifts jesUp, others selected under the shifts jesUp, big_jesUp"
     with pytest.raises(NanoMLError, match=said):
-        read(path)
+        record_of(path)
 
 
 @pytest.mark.parametrize(
@@ -135,14 +129,14 @@ def test_a_column_that_only_some_ranges_name_was_not_filled_in(tmp_path: Path) -
 def test_what_does_not_belong_together_is_refused(tmp_path: Path, other: dict[str, Any], message: str) -> None:
     path = write(tmp_path / "a.root", [skim(0, 3).rows(), skim(3, 10, **other).rows()], 5)
     with pytest.raises(NanoMLError, match=f"a.root: was merged from .* {message}.*Merge them separately"):
-        read(path)
+        record_of(path)
 
 
 def test_triggers_are_compared_by_their_names(tmp_path: Path) -> None:
     def merged(*triggers: tuple[str, ...]) -> Provenance:
         parts = zip(((0, 3), (3, 10)), triggers)
         rows = [skim(*part, criteria=Criteria(cut="x > 1", triggers=names)).rows() for part, names in parts]
-        return read(write(tmp_path / "a.root", rows, 5))
+        return record_of(write(tmp_path / "a.root", rows, 5))
 
     assert sorted(merged(("HLT_A", "HLT_B"), ("HLT_B", "HLT_A")).criteria.triggers) == ["HLT_A", "HLT_B"]
     with pytest.raises(NanoMLError, match="taken by the triggers HLT_B, others taken by the triggers HLT_A"):
@@ -163,7 +157,7 @@ def test_a_damaged_record_is_explained(tmp_path: Path) -> None:
     for name, content in damaged.items():
         path = write(tmp_path / f"{name}.root", [content], 5)
         with pytest.raises(NanoMLError, match=f"{name}.root: its record `nanoml` cannot be understood .*again"):
-            read(path)
+            record_of(path)
 
 
 def test_a_part_is_no_input_of_a_skim(tmp_path: Path) -> None:

@@ -20,8 +20,7 @@ pytest.importorskip("XRootD")
 pytest.importorskip("correctionlib")
 
 from MLTools.NanoML.contracts.hdf5 import metadata_content
-from MLTools.NanoML.nanoaod.provenance import Provenance
-from MLTools.NanoML.rootio.rootfile import RootFile
+from services import rootfiles
 from services.analysis import EXAMPLE, Analysis, branches_of, equal
 from services.condor import CondorPool
 from services.xrootd import Storage
@@ -111,9 +110,7 @@ def check_same(analysis: Corrected, expected: Corrected) -> None:
 
 def record_of(path: Path) -> Any:
     """What a file says of itself, but for the places of its inputs."""
-    with RootFile(path) as file:
-        record = Provenance.of(file)
-    assert record is not None
+    record = rootfiles.record_of(path)
     files = [replace(each, file=Path(each.file).name) for each in record.accounting.files]
     return replace(record, accounting=replace(record.accounting, files=files))
 
