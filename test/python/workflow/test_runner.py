@@ -565,3 +565,6 @@ def test_a_directory_may_be_moved_or_copied(tmp_path: Path) -> None:
     assert records_in(second).reason(task) is None
     (second / "in.root").write_text("changed")
     assert records_in(second).reason(task) == "in.root was changed"
+    (second / "in.root").unlink()
+    with pytest.raises(NanoMLError, match="in.root: no such file; skim WZ/0 needs it"):
+        stamps(task)
