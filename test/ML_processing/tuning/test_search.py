@@ -75,6 +75,16 @@ class One(nn.Module):
         return self.layers(inputs.features[:, self.column : self.column + 1])
 """
 
+SLOW = """
+import time
+from pathlib import Path
+from ML_processing.networks.mlp import MLP
+
+class Slow(MLP):
+    def forward(self, inputs):
+        time.sleep(0.02 * (Path(__file__).parent / "slow").exists())
+        return super().forward(inputs)
+"""
 
 DRAW = result.draw
 
@@ -346,9 +356,11 @@ def epochs_in(directory: Path) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
 def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
     """Where a worker is killed, the search is interrupted, and two programs go on with it together."""
-    file = toy()
-    calm, rough = (configure(file, tmp_path / name, epochs=40) for name in ("calm", "rough"))
+    file, module, slow = toy(), tmp_path / "network.py", tmp_path / "slow"
+    module.write_text(SLOW)
+    calm, rough = (configure(file, tmp_path / it, epochs=40, model=f"{module}:Slow") for it in ("calm", "rough"))
     tune(load(calm), SearchOptions(trials=5, workers=1))
+    slow.touch()  # no trial ends before the search is interrupted in the midst of it
 
     with start(command(str(rough), "-n", "5", "--workers", "2")) as leader:
         wait_for(lambda: epochs_in(tmp_path / "rough") > 10, "epochs")
@@ -359,6 +371,7 @@ def test_no_trial_is_lost_or_done_twice(toy: Toy, tmp_path: Path) -> None:
         workers = workers_of(leader.pid)
         leader.send_signal(signal.SIGINT)
         said = leader.communicate(timeout=300)[1]
+    slow.unlink()
     assert leader.returncode == 130
     assert "a worker was killed (SIGKILL); another continues its trial" in said
     assert said.splitlines()[-1].startswith("Interrupted. Finished work is kept")
