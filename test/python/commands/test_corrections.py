@@ -14,11 +14,19 @@ from services.jets import write_june
 INVENTED = ROOT / "examples" / "corrections"
 
 
-def test_a_file_says_what_it_offers(tmp_path: Path) -> None:
+def test_what_a_file_offers_is_told_described_in_full_and_given_to_scripts(tmp_path: Path) -> None:
     done = nanoml("corrections", INVENTED / "2018" / "pileup.json", cwd=tmp_path)
     assert done.returncode == 0
     for said in ("Collisions", "NumTrueInteractions (any number)", "weights (nominal, up, down)", "INVENTED"):
         assert said in done.stdout
+    done = nanoml("corrections", INVENTED / "2018" / "electron.json", "Electron-ID-SF", cwd=tmp_path)
+    assert "RecoBelow20, RecoAbove20," in done.stdout
+    assert "# WorkingPoint may be RecoBelow20, RecoAbove20, Loose, Tight" in done.stdout
+    done = nanoml("corrections", INVENTED / "2018" / "muon.json", "--json", cwd=tmp_path)
+    first = json.loads(done.stdout)[0]
+    assert first["name"] == "NUM_HighPtID_DEN_TrackerMuons"
+    assert [each["name"] for each in first["inputs"]] == ["eta", "pt", "scale_factors"]
+    assert first["inputs"][2]["choices"] == ["nominal", "systup", "systdown"]
 
 
 @pytest.mark.parametrize("path", sorted(INVENTED.glob("*/*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -39,17 +47,6 @@ def test_it_says_in_which_layout_a_resolution_is(tmp_path: Path) -> None:
     write_june(INVENTED / "2018" / "jets.json", tmp_path / "june.json")
     june = nanoml("corrections", "june.json", cwd=tmp_path)
     assert "jer: Invented2018_JRV1_MC  # up and down by SFUncertainty, as since June 2026" in june.stdout
-
-
-def test_a_correction_is_described_in_full_and_for_scripts(tmp_path: Path) -> None:
-    done = nanoml("corrections", INVENTED / "2018" / "electron.json", "Electron-ID-SF", cwd=tmp_path)
-    assert "RecoBelow20, RecoAbove20," in done.stdout
-    assert "# WorkingPoint may be RecoBelow20, RecoAbove20, Loose, Tight" in done.stdout
-    done = nanoml("corrections", INVENTED / "2018" / "muon.json", "--json", cwd=tmp_path)
-    first = json.loads(done.stdout)[0]
-    assert first["name"] == "NUM_HighPtID_DEN_TrackerMuons"
-    assert [each["name"] for each in first["inputs"]] == ["eta", "pt", "scale_factors"]
-    assert first["inputs"][2]["choices"] == ["nominal", "systup", "systdown"]
 
 
 def test_an_era_is_checked(tmp_path: Path) -> None:
