@@ -10,7 +10,6 @@ import operator
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -90,24 +89,19 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def all_imports() -> Iterator[Import]:
-    """All imports, also of others' modules; of a name that a package re-exports, from the package."""
-    for name, path in MODULES.items():
-        file = str(path.relative_to(ROOT))
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                for alias in node.names:
-                    inner = f"{node.module}.{alias.name}"
-                    yield Import(file, node.lineno, name, inner if inner in MODULES else node.module)
-            elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    yield Import(file, node.lineno, name, alias.name)
-
-
 @cache
 def imports() -> list[Import]:
     """The imports of our modules, read when a test asks: each process of a run collects this file."""
-    return [each for each in all_imports() if each.imported in MODULES]
+    found = []
+    for name, path in MODULES.items():
+        file = str(path.relative_to(ROOT))
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:  # of a name in a package, from the package
+                inner = (f"{node.module}.{each}" for each in names)
+                names = [each if each in MODULES else str(node.module) for each in inner]
+            found += [Import(file, node.lineno, name, each) for each in names if each in MODULES]
+    return found
 
 
 def place_of(module: str) -> tuple[str, str]:

@@ -12,7 +12,6 @@ import shlex
 import ssl
 import sys
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -187,7 +186,6 @@ def _send(handler: BaseHTTPRequestHandler, code: int, text: str, cut: bool = Fal
     handler.send_header("X-Rucio-Auth-Token", "token")
     handler.end_headers()
     handler.wfile.write(body[: len(body) // 2] if cut else body)
-    time.sleep(0)
 
 
 def install_dasgoclient(directory: Path, url: str, real: Optional[str] = None) -> Path:

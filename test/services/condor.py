@@ -6,14 +6,10 @@ import contextlib
 import os
 import pwd
 import re
-import signal
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from services.daemons import Daemons, as_user, descendants, needs, run, wait_for
+from services.daemons import BatchSystem, as_user, descendants, needs, wait_for
 
 # whose jobs they are when root runs the tests, since root can own none
 USER = "nobody"
@@ -75,13 +71,12 @@ JOB_TRANSFORM_NoCredentials @=end
 """
 
 
-class CondorPool:
-    """A pool with one machine of 8 CPUs, with files and logs in `directory`, for clients with the variables `environment`."""
+class CondorPool(BatchSystem):
+    """A pool with one machine of 8 CPUs."""
 
     def __init__(self) -> None:
         needs("condor_master", "condor_submit", package="condor")
-        self._daemons = Daemons("condor")
-        self.directory = self._daemons.directory
+        super().__init__("condor")
         self._config = self.directory / "condor_config"
         self.environment = {"CONDOR_CONFIG": str(self._config)}
 
@@ -109,10 +104,6 @@ class CondorPool:
         queue = self.run(["condor_q", "-totals"], check=False)
         return bool(slots.stdout.strip()) and slots.returncode == queue.returncode == 0
 
-    def run(self, argv: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command as a client of the pool; the options are those of `daemons.run`."""
-        return run(argv, self.environment, **options)
-
     def processes(self, job: str) -> list[int]:
         """The processes of a running job "CLUSTER.PROC"; none if it does not run."""
         cluster, proc = job.split(".")
@@ -124,12 +115,3 @@ class CondorPool:
                     # the directory is called after the process that starts the job
                     found += descendants(int(ad.parent.name.removeprefix("dir_")))
         return found
-
-    def kill(self, job: str) -> None:
-        """Kill the processes of a job, which begin a moment after it is said to run, as Linux does when memory is short."""
-        wait_for(lambda: bool(self.processes(job)), f"processes of {job}")
-        for pid in self.processes(job):
-            self._daemons.signal(pid, signal.SIGKILL)
-
-    def stop(self) -> None:
-        self._daemons.stop()

@@ -174,3 +174,30 @@ class Daemons:
         if self._keeper.poll() is None:
             # a word, since another process may have inherited the pipe
             self._keeper.communicate("null\n", timeout=30)
+
+
+class BatchSystem:
+    """A batch system with files and logs in `directory`, for clients with the variables `environment`."""
+
+    environment: Mapping[str, str]
+
+    def __init__(self, name: str) -> None:
+        self._daemons = Daemons(name)
+        self.directory = self._daemons.directory
+
+    def run(self, argv: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command as a client; the options are those of the function `run`."""
+        return run(argv, self.environment, **options)
+
+    def processes(self, job: str) -> list[int]:
+        """The processes of a running job; none if it does not run."""
+        raise NotImplementedError
+
+    def kill(self, job: str) -> None:
+        """Kill the processes of a job, which begin a moment after it is said to run, as Linux does when memory is short."""
+        wait_for(lambda: bool(self.processes(job)), f"processes of {job}")
+        for pid in self.processes(job):
+            self._daemons.signal(pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._daemons.stop()

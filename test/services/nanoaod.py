@@ -83,11 +83,9 @@ class Made:
         return math.fsum(self.weights[: self.events].astype(np.float32).astype(np.float64))
 
 
-_MC = Made()
-
 FILES: Mapping[str, Made] = {
     "made_v6_mc_underscore": Made(version=6, events=40, seed=2, ending="_"),
-    "made_v9_mc": _MC,
+    "made_v9_mc": Made(),
     "made_v9_mc_no_runs": Made(events=60, seed=3, runs=0),
     "made_v9_mc_rntuple": Made(is_rntuple=True),  # the events of made_v9_mc
     "made_v9_mc_skimmed": Made(events=30, seed=4, lost=70, first=200),
@@ -338,15 +336,12 @@ def _beside_events(made: Made, events: Columns) -> dict[str, Columns]:
     if made.is_data:
         empty = [[RUNS[0], FIRST_SECTION - 1]]  # a section without events
         pairs = np.concatenate([pairs, np.array(empty, np.uint32)])
-        return {"Runs": {"run": np.unique(events["run"])}, "LuminosityBlocks": _sections(pairs)}
-    trees = {"LuminosityBlocks": _sections(pairs)}
-    if made.runs:
+    trees: dict[str, Columns] = {"LuminosityBlocks": {"run": pairs[:, 0], "luminosityBlock": pairs[:, 1]}}
+    if made.is_data:
+        trees["Runs"] = {"run": np.unique(events["run"])}
+    elif made.runs:
         trees["Runs"] = _sums(made)
     return trees
-
-
-def _sections(pairs: NDArray[np.uint32]) -> Columns:
-    return {"run": pairs[:, 0], "luminosityBlock": pairs[:, 1]}
 
 
 def _sums(made: Made) -> Columns:

@@ -6,14 +6,11 @@ import contextlib
 import os
 import pwd
 import secrets
-import signal
 import socket
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from services.daemons import PATH, Daemons, free_port, needs, run, wait_for
+from services.daemons import PATH, BatchSystem, free_port, needs, run, wait_for
 
 CONFIGURATION = """
 ClusterName=test
@@ -49,7 +46,7 @@ PartitionName=long Nodes={host} MaxTime=7-00:00:00 DefMemPerCPU=1000 State=UP
 """
 
 
-class Slurm:
+class Slurm(BatchSystem):
     """A cluster with one node of 8 CPUs and the partitions short (an hour, the default) and long (a week).
 
     Clients need the variables `environment`; `directory` / jobcomp has a line for each job that ended.
@@ -58,8 +55,7 @@ class Slurm:
     def __init__(self) -> None:
         needs("slurmctld", "slurmd", "sbatch", package="slurm-wlm")
         needs("munged", package="munge")
-        self._daemons = Daemons("slurm")
-        self.directory = self._daemons.directory
+        super().__init__("slurm")
         self._config = self.directory / "slurm.conf"
         self.environment = {"SLURM_CONF": str(self._config)}
 
@@ -94,25 +90,12 @@ class Slurm:
     def _has_a_node(self) -> bool:
         return self.run(["sinfo", "-h", "-p", "short", "-o", "%T"], check=False).stdout.strip() == "idle"
 
-    def run(self, argv: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command as a client of the cluster; the options are those of `daemons.run`."""
-        return run(argv, self.environment, **options)
-
     def processes(self, job: str) -> list[int]:
         """The processes of a running job "12", or task "12_3" of an array; none if it does not run."""
         number, _, task = job.partition("_")
         if task:
             return with_variables({"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": task})
         return with_variables({"SLURM_JOB_ID": number})
-
-    def kill(self, job: str) -> None:
-        """Kill the processes of a job, which begin a moment after it is said to run, as Linux does when memory is short."""
-        wait_for(lambda: bool(self.processes(job)), f"processes of {job}")
-        for pid in self.processes(job):
-            self._daemons.signal(pid, signal.SIGKILL)
-
-    def stop(self) -> None:
-        self._daemons.stop()
 
 
 def with_variables(variables: Mapping[str, str]) -> list[int]:

@@ -41,17 +41,13 @@ def good(directory: Path) -> tuple[Path, Path]:
     return trained(directory / "good", TOY.sample(COUNT, 1))
 
 
-@pytest.fixture(scope="module")
-def unremarkable(good: tuple[Path, Path], directory: Path) -> Answers:
-    return verdict(*good, compare=[TOY.sample(COUNT, 2).write(directory / "same.h5")])
-
-
 def of_training(directory: Path, sample: Sample, epochs: int = 5, **changes: Any) -> Answers:
     return verdict(*trained(directory, sample, epochs=epochs, **changes))
 
 
-def test_nothing_is_wrong_with_a_good_one(unremarkable: Answers) -> None:
-    states = {question: it["state"] for question, it in unremarkable.items()}
+def test_nothing_is_wrong_with_a_good_one(good: tuple[Path, Path], directory: Path) -> None:
+    answers = verdict(*good, compare=[TOY.sample(COUNT, 2).write(directory / "same.h5")])
+    states = {question: it["state"] for question, it in answers.items()}
     assert not {question: state for question, state in states.items() if state in ("look", "bad")}
     assert states["Duplicate events?"] == states["Default values?"] == states["Like the compared files?"] == "good"
 

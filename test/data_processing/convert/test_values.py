@@ -33,7 +33,6 @@ from data_processing.convert.expressions import EventWeights
 from data_processing.convert.writing import BlockQueue, BlockWriter, RowReader, gzip_level
 from MLTools.NanoML.contracts.hdf5 import new_hdf5
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.rootio import compression
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.arrays import same
@@ -443,18 +442,16 @@ def test_pandas_has_the_same_columns(tmp_path: Path, made_files: dict[str, Path]
 DTYPE = np.dtype([("a", "u1"), ("b", "f4"), ("c", "?"), ("d", "u8")])
 
 
-@pytest.fixture(params=["isal", "zlib"])
-def deflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With and without the faster package."""
-    if request.param == "isal":
-        pytest.importorskip("isal")
-    monkeypatch.setattr(compression, "isal_zlib", None if request.param == "zlib" else compression.isal_zlib)
-
-
-@pytest.mark.usefixtures("deflater")
+@pytest.mark.parametrize("deflater", ["isal", "zlib"])
 @pytest.mark.parametrize("compression", ["gzip:1", "none"])
 @pytest.mark.parametrize("shape", [(10_007, 3), (4096, 2), (1,), (0,)])
-def test_hdf5_reads_back_what_was_written_in_pieces(tmp_path: Path, shape: tuple[int, ...], compression: str) -> None:
+def test_hdf5_reads_back_what_was_written_in_pieces(
+    tmp_path: Path, shape: tuple[int, ...], compression: str, deflater: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if deflater == "isal":
+        pytest.importorskip("isal")
+    else:
+        monkeypatch.setattr("MLTools.NanoML.rootio.compression.isal_zlib", None)
     random = np.random.default_rng(1)
     rows = np.zeros(shape, DTYPE)
     for name in DTYPE.names or ():

@@ -227,17 +227,13 @@ batch: {retries: 0, files_per_job: 2}
 """
 
 
-@pytest.fixture
-def analysis(tmp_path: Path, sample: Path) -> Path:
+def test_missing_files_are_allowed_or_not(tmp_path: Path, sample: Path) -> None:
     pytest.importorskip("data_processing.skim.skim")
     for number in range(3):
         shutil.copy(sample / "ZGToLLG_PtG100" / f"ZGToLLG_PtG100_{number}.root", tmp_path)
     os.truncate(tmp_path / "ZGToLLG_PtG100_1.root", 20_000)
-    (tmp_path / "analysis.yaml").write_text(ANALYSIS)
-    return tmp_path / "analysis.yaml"
-
-
-def test_missing_files_are_allowed_or_not(analysis: Path) -> None:
+    analysis = tmp_path / "analysis.yaml"
+    analysis.write_text(ANALYSIS)
     submission = submit(load(analysis), JobRequest("pipeline", "local"))
     assert submission is not None
     status = wait(submission, 0.2)
@@ -251,7 +247,7 @@ def test_missing_files_are_allowed_or_not(analysis: Path) -> None:
     lines = list(resubmit(submission, max_missing="1"))
     assert lines[0] == "convert: 1 task in 1 job"
     assert wait(find(analysis), 0.2).is_done
-    (dataset,) = metadata_content(analysis.parent / "analysis" / "hdf5" / "ZG.h5")["datasets"]
+    (dataset,) = metadata_content(tmp_path / "analysis" / "hdf5" / "ZG.h5")["datasets"]
     assert [Path(it["file"]).name for it in dataset["missing"]] == ["ZGToLLG_PtG100_1.root"]
     assert len(dataset["books"]["files"]) == 2
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -217,9 +217,7 @@ def test_a_redirector_that_answers(xrootd: Cluster) -> None:
     assert ways.redirector(xrootd.url).fine
 
 
-@pytest.fixture
-def other_server() -> Iterator[str]:
-    """A server that speaks another protocol."""
+def test_a_server_of_another_protocol_and_none() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def greet() -> None:
@@ -230,17 +228,9 @@ def other_server() -> Iterator[str]:
 
         thread = threading.Thread(target=greet)
         thread.start()
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-        thread.join()
-
-
-def test_a_server_of_another_kind(other_server: str) -> None:
-    assert "not as XRootD does" in ways.redirector(other_server).found
-
-
-def test_no_server() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
+        assert "not as XRootD does" in ways.redirector(f"127.0.0.1:{port}").found
+        thread.join()
     assert "refused" in ways.redirector(f"127.0.0.1:{port}").found
     assert not ways.redirector("localhost:port").fine
 

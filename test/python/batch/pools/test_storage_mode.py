@@ -147,24 +147,16 @@ def cmssw(directory: Path) -> tuple[Path, dict[str, str]]:
     return release / "cmsset_default.sh", environment
 
 
-@pytest.fixture
-def in_cmssw(analysis: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """As `analysis`, for jobs in an area of CMSSW, in which the selection is."""
-
-    def write(**skim: Any) -> Path:
-        setup, environment = cmssw(tmp_path)
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        lines = [f'export CMSSW_SETUP="{setup}"']
-        batch = {"environment": "cmssw", "setup": lines, "retries": 0, "files_per_job": 4}
-        return analysis(batch, selection="User.Physics.own:Mine", **skim)
-
-    return write
-
-
 @pytest.mark.exhaustive("jobs of each batch system without a shared file system")
-def test_an_evicted_job_in_cmssw_goes_on(in_cmssw: Make, place: Path, condor_pool: CondorPool) -> None:
-    path = in_cmssw(chunk=50)
+def test_an_evicted_job_in_cmssw_goes_on(
+    analysis: Make, place: Path, condor_pool: CondorPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup, environment = cmssw(tmp_path)  # the selection is in this area
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    lines = [f'export CMSSW_SETUP="{setup}"']
+    batch = {"environment": "cmssw", "setup": lines, "retries": 0, "files_per_job": 4}
+    path = analysis(batch, selection="User.Physics.own:Mine", chunk=50)
 
     def evict() -> None:
         own = f'Iwd == "{find(path).directory}" && JobUniverse == 5'
