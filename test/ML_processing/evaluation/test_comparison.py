@@ -139,10 +139,7 @@ def test_inputs_fields_and_scores_are_there(evaluated: dict[str, Any]) -> None:
     for panel in found["inputs"] + found["scores"]:
         assert panel["probability"] > 1e-3  # data are drawn from the same distributions
     assert abs(found["classifier"]["standard_deviations"]) < 3
-
-
-def test_every_event_is_assigned_to_one_class(evaluated: dict[str, Any]) -> None:
-    found = evaluated["data"]["CR"]
+    # every event is assigned to one class
     assert [it["name"] for it in found["assigned"]] == NAMES
     assert sum(it["data"] for it in found["assigned"]) == found["data"]
     for it in found["assigned"]:

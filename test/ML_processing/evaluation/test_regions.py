@@ -53,7 +53,7 @@ def scored(run: Path, file: Path) -> tuple[Any, Any]:
     return table, training.out_of_fold(table)[1]
 
 
-def test_every_region_has_its_yields_and_its_auc(evaluated: Evaluated) -> None:
+def test_every_region_has_its_yields_its_auc_and_its_histogram(evaluated: Evaluated) -> None:
     file, metrics, run = evaluated
     table, scores = scored(run, file)
     assert list(metrics["regions"]) == ["SR", "CR", "other", "none"]
@@ -75,11 +75,6 @@ def test_every_region_has_its_yields_and_its_auc(evaluated: Evaluated) -> None:
             assert 0 < found["auc_error"] < 0.1
         else:  # a class is missing, or all are
             assert found["auc"] is None
-
-
-def test_the_histogram_has_all_expected_events(evaluated: Evaluated) -> None:
-    file, metrics, run = evaluated
-    table, scores = scored(run, file)
     (found,) = metrics["regions"]["CR"]["outputs"]
     assert found["label"] == "Probability of signal"
     for label, each in enumerate(found["classes"]):

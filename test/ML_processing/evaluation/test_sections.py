@@ -356,23 +356,16 @@ def test_trees_have_not_seen_what_they_score(toy: Toy) -> None:
     splits = make_splits(table, 3)
     before = baseline(table, splits, 1)
     assert before.sum(axis=1) == pytest.approx(1)
+    # classes weigh the same, whatever their cross sections
+    larger = replace(table, weights=np.where(table.labels == 0, table.weights * 1024, table.weights))
+    assert np.array_equal(baseline(larger, splits, 1), before)
+    # and events that no split tests have no score
+    scores = baseline(table, make_splits(table, 1), 1)
+    assert np.array_equal(np.isnan(scores).any(axis=1), table.folds(5) != 0)
     table.labels[splits[0].test] = 1 - table.labels[splits[0].test]
     after = baseline(table, splits, 1)
     unchanged = [np.array_equal(before[split.test], after[split.test]) for split in splits]
     assert unchanged == [True, False, False]
-
-
-def test_classes_weigh_the_same_whatever_their_cross_sections(toy: Toy) -> None:
-    table = read([toy()], Train())
-    splits = make_splits(table, 3)
-    larger = replace(table, weights=np.where(table.labels == 0, table.weights * 1024, table.weights))
-    assert np.array_equal(baseline(larger, splits, 1), baseline(table, splits, 1))
-
-
-def test_events_that_no_split_tests(toy: Toy) -> None:
-    table = read([toy()], Train())
-    scores = baseline(table, make_splits(table, 1), 1)
-    assert np.array_equal(np.isnan(scores).any(axis=1), table.folds(5) != 0)
 
 
 def test_too_many_events(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,21 +35,15 @@ def test_what_each_bin_has(signal: np.ndarray, background: np.ndarray, least: fl
         assert (np.diff(s / (s + b)) > -1e-12).all()
 
 
-def test_as_many_as_are_asked_for() -> None:
+def test_as_many_as_are_asked_for_and_as_have_events() -> None:
     score = (np.arange(1000) + 0.5) / 1000
     edges = chosen_bins(score * 10, (1 - score) * 1000, (1 - score) * 1000, 10.0, 10)
     assert 8 <= len(edges) - 1 <= 20
     assert chosen_bins(score * 10, (1 - score) * 1000, (1 - score) * 1000, 1e9, 10) == [0, 1000]
-
-
-def test_nothing_is_expected() -> None:
     nothing = np.zeros(10)
     assert chosen_bins(nothing, nothing, nothing, 10.0, 5) == [0, 10]
     assert chosen_bins(nothing + 1, nothing, nothing, 10.0, 5) == [0, 10]
-
-
-def test_a_subtracted_background() -> None:
-    """Bins in which more is subtracted than there is join their neighbours."""
+    # bins in which more is subtracted than there is join their neighbours
     background = np.array([100.0, 50, -20, 40, 5])
     edges = chosen_bins(np.array([0.0, 1, 2, 3, 4]), background, np.abs(background), 1.0, 10)
     assert (np.add.reduceat(background, edges[:-1]) > 0).all()

@@ -194,13 +194,7 @@ def era(folder: Path, text: str, *copied: str) -> Corrections:
     return real.era(folder, text)
 
 
-def test_a_damaged_file_is_named_with_the_line_that_asks_for_it(tmp_path: Path) -> None:
-    (tmp_path / "cut.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"era.yaml:1: pileup: .*cut.json: .*Fetch it again"):
-        era(tmp_path, "pileup: {file: cut.json, name: Collisions}")
-
-
-def test_an_entry_gives_the_nominal_value_and_its_variations() -> None:
+def test_an_entry_gives_the_nominal_value_and_its_variations_and_another_one_the_choices() -> None:
     corrections = Corrections.read(INVENTED / "2018.yaml")
     eta, pt = ak.Array([[0.5, -2.0], []]), ak.Array([[40.0, 50.0], []])
     found, plain = corrections.muon_id(eta, pt), corrections.muon_id.correction
@@ -209,6 +203,10 @@ def test_an_entry_gives_the_nominal_value_and_its_variations() -> None:
     expected = corrections.electron_id.correction("2018", "sfup", "Loose", eta, pt)
     assert corrections.electron_id(eta, pt)["up"].tolist() == expected.tolist()
     assert list(corrections.pileup(np.array([30.0])).variations) == ["up", "down"]
+    assert "muon_id" in dir(corrections)
+    assert "muon_id" in corrections
+    with pytest.raises(ConfigError, match=r"has no corrections named muon_idd. Did you mean .muon_id.*It has: pileup,"):
+        _ = corrections.muon_idd
 
 
 def test_a_product_is_that_of_an_events_objects_or_of_factors() -> None:
@@ -253,6 +251,7 @@ JETS = "jets: {file: jets.json, algorithm: AK4PF, jec: {simulation: Invented2018
     ("text", "message"),
     [
         (PILEUP.replace("pileup.j", "none.j"), r"era.yaml:1: pileup: there is no file none.json in .*CVMFS is not"),
+        (PILEUP.replace("pileup.j", "cut.j"), r"era.yaml:1: pileup: .*cut.json: .*Fetch it again"),
         (PILEUP.replace("Coll", "Col"), r"era.yaml:1: pileup: .*has no correction Colisions. Did you mean .Collisions"),
         (PILEUP.replace("name:", "nam:"), "era.yaml:1: pileup.*name"),
         (PILEUP.replace("}", ", inputs: {weight: up}}"), "Collisions has no input weight. Did you mean .weights"),
@@ -265,39 +264,24 @@ JETS = "jets: {file: jets.json, algorithm: AK4PF, jec: {simulation: Invented2018
     ],
 )
 def test_what_cannot_work_is_an_error_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "cut.json").write_text("{")
     with pytest.raises(ConfigError, match=message):
         era(tmp_path, text, "pileup.json", "jets.json", "electron.json")
 
 
-def test_an_entry_that_is_not_there_is_an_error_with_the_choices() -> None:
-    corrections = Corrections.read(INVENTED / "2018.yaml")
-    assert "muon_id" in dir(corrections)
-    assert "muon_id" in corrections
-    with pytest.raises(ConfigError, match=r"has no corrections named muon_idd. Did you mean .muon_id.*It has: pileup,"):
-        _ = corrections.muon_idd
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory that the environment names, by a path relative to the current directory."""
-    (tmp_path / "own" / "POG").mkdir(parents=True)
-    (tmp_path / "own" / "POG" / "b.json").touch()
+def test_files_that_are_only_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, here = tmp_path / "own" / "POG" / "b.json", tmp_path / "era" / "a.json"
+    for path in (own, here):
+        path.parent.mkdir(parents=True)
+        path.touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NANOML_CORRECTIONS", "own")
-    return tmp_path / "own"
-
-
-def test_files_that_are_only_here(tmp_path: Path, own: Path) -> None:
-    (tmp_path / "era").mkdir()
-    (tmp_path / "era" / "a.json").touch()
     names = ("a.json", "a.json", "POG/b.json", "https://cern.ch/c.json", "none.json", "/cvmfs/d.json")
     text = "\n".join(f"n{number}: {{file: {name}}}" for number, name in enumerate(names))
     (tmp_path / "era" / "era.yaml").write_text(f"{text}\nodd: 1\n")
-    assert local_files(tmp_path / "era" / "era.yaml") == [tmp_path / "era" / "a.json", own / "POG" / "b.json"]
-
-
-def test_the_environment_is_asked_after_the_directory(tmp_path: Path, own: Path) -> None:
-    assert find_file("POG/b.json", tmp_path, "here") == own / "POG" / "b.json"
+    assert local_files(tmp_path / "era" / "era.yaml") == [here, own]
+    # the environment is asked after the directory
+    assert find_file("POG/b.json", tmp_path, "here") == own
     (tmp_path / "POG").mkdir()
     (tmp_path / "POG" / "b.json").touch()
     assert find_file("POG/b.json", tmp_path, "here") == tmp_path / "POG" / "b.json"

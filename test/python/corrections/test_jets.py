@@ -204,7 +204,7 @@ def test_jets_of_data_have_the_scale_of_their_run(tmp_path: Path) -> None:
     assert np.allclose(vector, missing, rtol=1e-10, atol=1e-10)
 
 
-def test_a_shift_that_cannot_be_is_an_error(era: JetCorrections) -> None:
+def test_a_shift_that_cannot_be_and_branches_that_are_not_read_are_errors(era: JetCorrections) -> None:
     events = Events({name: ak.Array([[1.0]]) for name in PLAIN}, collections(PLAIN))
     for name, direction, message in (
         ("jes", "sideways", 'the direction "sideways"'),
@@ -215,10 +215,6 @@ def test_a_shift_that_cannot_be_is_an_error(era: JetCorrections) -> None:
             jets.shifted(events, era, name, direction)
     with pytest.raises(NanoMLError, match="has no correction Invented2018_V1_MC_FlavorQC_AK4PF. Did you mean"):
         _ = jets.shifted(events, era, "jesFlavorQC", "up").Jet.pt
-
-
-def test_it_says_which_branches_are_not_read(era: JetCorrections) -> None:
-    events = Events({name: ak.Array([[1.0]]) for name in PLAIN}, collections(PLAIN))
     with pytest.raises(NanoMLError, match=r'UnclustEnUpDeltaX, .*: not read. Add `\*jets.branches\("MET", with_unclus'):
         jets.shifted(events, era, "unclustered", "up")
     few = Events({name: events[name] for name in PLAIN if "Raw" not in name}, collections(PLAIN))

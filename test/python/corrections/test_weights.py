@@ -154,20 +154,15 @@ def test_scales_are_found_by_the_title(title: str) -> None:
     assert all(found[name].tolist() == [value, 1.0] for name, value in order.items())
 
 
-def test_eight_scales_lack_the_nominal_one() -> None:
+def test_other_numbers_of_entries() -> None:
+    """Of scales, eight lack the nominal one; events without weights of the generator have one."""
     found = weights.lhe_scale(ak.Array([[0.0, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8]]), "")
     assert found["muf_up"].tolist() == [0.5]
     assert tuple(found.variations) == weights.SCALES
     assert found["mur_up"].tolist() == [0.7]
-
-
-def test_events_without_weights_of_the_generator_have_one() -> None:
     assert weights.parton_shower(ak.Array([[1.0], [1.0]]), PS)["isr_up"].tolist() == [1, 1]
     assert tuple(weights.parton_shower(ak.Array([[1.0]]), PS).variations) == weights.SHOWER
     assert weights.lhe_scale(ak.Array([[], []]), LHE)["mur_up"].tolist() == [1, 1]
-
-
-def test_entries_that_nothing_explains_are_an_error() -> None:
     with pytest.raises(NanoMLError, match=r'LHEScaleWeight has 5 entries, and its title, "\?", does not say which'):
         weights.lhe_scale(ak.Array([[1.0] * 5]), "?")
 

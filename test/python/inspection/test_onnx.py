@@ -86,9 +86,10 @@ def write(path: Path, described: object, twin: bool = True) -> Path:
     return path
 
 
-def test_a_good_model(tmp_path: Path) -> None:
+def test_a_good_model_and_all_of_it_is_shown(tmp_path: Path) -> None:
     path = write(tmp_path / "model.onnx", metadata())
-    content = inspect_file(path).to_json()
+    found = inspect_file(path)
+    content, text = found.to_json(), words(found)
     assert content["kind"] == "onnx"
     assert content["own"] is True
     assert content["warnings"] == content["errors"] == []
@@ -101,11 +102,6 @@ def test_a_good_model(tmp_path: Path) -> None:
     made = [(name, "selection", SELECTION) for name in ("ZCand_mass", "WLep_pt")]
     assert columns == [*made, ("MET_pt", "branch", None)]
     assert content["inputs"] == [{"tensor": "features", "dtype": "tensor(float)", "shape": ["events", 3]}]
-
-
-def test_all_of_it_is_shown(tmp_path: Path) -> None:
-    path = write(tmp_path / "model.onnx", metadata())
-    text = words(inspect_file(path))
     for said in (
         *("trilepton", "signal, WZ", "2, one per fold", "CMSSW_14_0_X (ONNX Runtime 1.14.1 or newer)"),
         *("opset 15, IR 8, ai.onnx.ml 2, written by test 1", file_hash(path)),

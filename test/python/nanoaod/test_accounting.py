@@ -123,12 +123,9 @@ def test_accounting_adds_up_and_survives_json() -> None:
     assert Accounting([_accounting("a", 1, 1.0), _accounting("b", 1, 1.0, True)]).is_data is None
 
 
-def test_cut_flows_of_other_cuts_are_joined_by_name() -> None:
-    found = add_steps([[Step("all", 2, 2.0)], [Step("all", 3, 3.0), Step("z", 1, 1.0)]])
-    assert found == [Step("all", 5, 5.0), Step("z", 1, 1.0)]
-
-
-def test_a_cut_acts_between_its_neighbours_and_leaves_what_it_is_not_made_on() -> None:
+def test_cut_flows_of_other_cuts_are_joined_by_name_each_cut_between_its_neighbours() -> None:
+    joined = add_steps([[Step("all", 2, 2.0)], [Step("all", 3, 3.0), Step("z", 1, 1.0)]])
+    assert joined == [Step("all", 5, 5.0), Step("z", 1, 1.0)]
     late = [Step("all", 9, 9.0), Step("HLT", 5, 5.0), Step("z", 2, 2.0)]
     flows = {"MC": [Step("all", 4, 4.5), Step("z", 3, 3.5)], "data": late, "empty": []}
     found = aligned(flows)

@@ -122,7 +122,7 @@ def lists(flat: Flat, name: str) -> list[list[Any]]:
 
 @settings(max_examples=12)
 @given(numbers_of_objects, st.integers(0, 5))
-def test_flat_columns_agree_with_awkward(counts: list[int], seed: int) -> None:
+def test_flat_columns_and_their_pairs_agree_with_awkward(counts: list[int], seed: int) -> None:
     events, muons = made(counts, seed)
     flat = events.flat("Muon")
     assert len(flat) == len(counts)
@@ -139,12 +139,7 @@ def test_flat_columns_agree_with_awkward(counts: list[int], seed: int) -> None:
     positive = hard.keep(hard.charge > 0)  # of those that are left
     assert lists(positive, "eta") == muons.eta[(muons.pt > 1) & (muons.charge > 0)].tolist()
 
-
-@settings(max_examples=12)
-@given(numbers_of_objects, st.integers(0, 5))
-def test_pairs_are_in_the_order_of_awkward(counts: list[int], seed: int) -> None:
-    events, muons = made(counts, seed)
-    first, second = events.flat("Muon").pairs()
+    first, second = flat.pairs()
     one, other = ak.unzip(ak.combinations(muons, 2))
     assert lists(first, "eta") == one.eta.tolist()
     assert lists(second, "eta") == other.eta.tolist()
@@ -299,15 +294,23 @@ def doubled(seen: list[Any]) -> Events:
     return Events(REPLACED_ARRAYS, {"Jet_pt": "Jet", "Jet_eta": "Jet"}).replaced(("Jet_pt", "MET_pt"), values)
 
 
-def test_one_branch_is_a_list_of_one() -> None:
+def test_branches_to_replace_are_a_list_of_those_that_were_read() -> None:
     """A string would be a list of letters, which no branch has, and `once` would not notice a shift."""
     for ask in (lambda it: it.replaced("MET_pt", dict), lambda it: it.once(len, "MET_pt")):
         with pytest.raises(NanoMLError, match=r'events.\w+: takes a list of branches. Write \["MET_pt"\]'):
             ask(doubled([]))
+    with pytest.raises(NanoMLError, match=r"`Jet_mass` was not read"):
+        doubled([]).replaced(["Jet_mass"], dict)
 
 
-def test_new_values_are_seen_in_every_way() -> None:
-    events = doubled([])
+def test_new_values_are_seen_in_every_way_and_computed_when_they_are_needed() -> None:
+    seen: list[int] = []
+    events = doubled(seen)
+    jets = events.flat("Jet")
+    assert jets.keep(jets.eta > 0.2).eta.tolist() == [1, 2, 0.5]
+    assert not seen
+    assert jets.keep(jets.eta > 0.2).pt.tolist() == [100, 40, 20]
+    assert seen == [4]
     assert events.Jet.pt.tolist() == [[100, 40], [], [60], [80, 20, 10]]
     assert events["Jet_pt"].tolist() == events.Jet.pt.tolist()
     assert events.flat("Jet").pt.tolist() == [100, 40, 60, 80, 20, 10]
@@ -323,16 +326,6 @@ def test_they_are_computed_once_for_the_events_that_are_left() -> None:
     assert events[np.array([False, True, True])].Jet.pt.tolist() == [[60], [80, 20, 10]]
     assert events[np.array([False, False, True])].flat("Jet").pt.tolist() == [80, 20, 10]
     assert seen == [3]
-
-
-def test_a_column_that_is_not_replaced_needs_no_computation() -> None:
-    seen: list[int] = []
-    events = doubled(seen)
-    jets = events.flat("Jet")
-    assert jets.keep(jets.eta > 0.2).eta.tolist() == [1, 2, 0.5]
-    assert not seen
-    assert jets.keep(jets.eta > 0.2).pt.tolist() == [100, 40, 20]
-    assert seen == [4]
 
 
 def test_events_that_were_not_computed_are_computed_when_they_are_asked_for() -> None:
@@ -363,11 +356,6 @@ def test_other_numbers_of_values_are_an_error(values: Any, message: str) -> None
     events = Events(REPLACED_ARRAYS, {"Jet_pt": "Jet", "Jet_eta": "Jet"}, "a.py:1").replaced(["Jet_pt"], values)
     with pytest.raises(NanoMLError, match=message):
         _ = events.Jet
-
-
-def test_a_branch_that_was_not_read_cannot_be_replaced() -> None:
-    with pytest.raises(NanoMLError, match=r"`Jet_mass` was not read"):
-        Events(REPLACED_ARRAYS, {}).replaced(["Jet_mass"], lambda left: {})
 
 
 RANDOM = np.random.default_rng(7)
@@ -417,13 +405,11 @@ def _by_hand(run: int, block: int, event: int, k: int) -> int:
     return mix((mix((mix(run) + block) & mask) + event) & mask) % k
 
 
-def test_folds_have_equal_shares_also_of_consecutive_events() -> None:
+def test_folds_have_equal_shares_also_of_consecutive_events_and_of_any_type() -> None:
     fold = fold_of(np.ones(100_000, np.uint32), np.arange(100_000) // 100, np.arange(100_000), 5)
     shares = np.bincount(fold, minlength=5) / len(fold)
     assert np.abs(shares - 0.2).max() < 0.005  # 4 standard deviations of a fair draw
-
-
-def test_integer_types_do_not_matter() -> None:
+    # integer types do not matter
     columns = [np.array([1, 2, 3]), np.array([4, 5, 6]), np.array([7, 8, 9])]
     expected = fold_of(*columns, 5)
     for dtype in (np.uint32, np.int64, np.uint64):

@@ -99,14 +99,6 @@ def test_a_file_that_cannot_be_begun_is_closed(tmp_path: Path) -> None:
     assert not [each for each in said if each.category is ResourceWarning]
 
 
-def test_a_file_without_events_has_all_branches(tmp_path: Path) -> None:
-    with NanoWriter(tmp_path / "a.root", BRANCHES, "ZLIB:1") as writer:
-        writer.finish()
-    with uproot.open(tmp_path / "a.root") as file:
-        assert file["Events"].num_entries == 0
-        assert set(BRANCHES) <= set(file["Events"].keys())
-
-
 @pytest.mark.parametrize("most", [0, 2000])
 def test_a_file_is_the_same_however_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     for module in (roottree, uproot._util):
@@ -141,13 +133,15 @@ def test_what_was_written_does_not_wait_for_the_garbage_collection(tmp_path: Pat
         gc.enable()
 
 
-def test_other_trees_can_be_written(tmp_path: Path) -> None:
+def test_a_file_without_events_has_all_branches_and_other_trees_can_be_written(tmp_path: Path) -> None:
     with NanoWriter(tmp_path / "a.root", BRANCHES, "ZLIB:1") as writer:
         sums = {"run": np.array([1, 2]), "Pdf": ak.Array([[0.5, 1.5], [2.0]])}
         pdf = Branch("Pdf", "float64", "jagged", "weights", "Pdf", "")
         writer.write_tree("Runs", {"run": Branch("run", "int64", "flat", "", None, ""), "Pdf": pdf}, sums)
         writer.finish()
     with uproot.open(tmp_path / "a.root") as file:
+        assert file["Events"].num_entries == 0
+        assert set(BRANCHES) <= set(file["Events"].keys())
         assert file["Runs/Pdf"].array().tolist() == [[0.5, 1.5], [2.0]]
         assert file["Runs/nPdf"].array().tolist() == [2, 1]
         assert file["Runs/Pdf"].title == "weights"
