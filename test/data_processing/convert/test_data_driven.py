@@ -152,7 +152,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return directory, convert(directory, some_samples())
 
 
-def test_each_event_has_its_weight_times_the_transfer(made: Made) -> None:
+def test_each_event_has_its_weight_times_the_transfer_and_counts_where_the_estimate_says(made: Made) -> None:
     directory, metadata = made
     assert set(metadata) == {"signal", "WZ", "ZZ", "EGamma", "Muon", "MET", *PARTS}
     for name, wanted in expected(some_samples()).items():
@@ -163,6 +163,11 @@ def test_each_event_has_its_weight_times_the_transfer(made: Made) -> None:
         assert np.allclose(rows["weight"], wanted.weights, rtol=1e-6)
         assert (rows["label"] == 2).all()
         assert np.array_equal(rows["genWeight"], wanted.rows["genWeight"])
+        assert np.array_equal(rows["in_SR"], wanted.rows["nB"] == 0)
+        assert np.array_equal(rows["in_CR"], wanted.rows["nB"] > 0)
+        assert not rows["in_sideband"].any()  # it is no estimate for its own region
+        assert metadata[name].regions == metadata["WZ"].regions
+    assert read(directory, "WZ")["in_sideband"].any()
     assert (expected(some_samples())["fakes_less_WZ"].weights > 0).any()  # where a negative weight is subtracted
 
 
@@ -187,17 +192,6 @@ def test_the_metadata_say_what_came_from_where(made: Made) -> None:
     assert muons.duplicates == {"EGamma": lost}
     assert muons.accounting.duplicates == lost
     assert metadata["Muon"].datasets[0].duplicates == {"EGamma": 30}
-
-
-def test_events_count_where_the_estimate_says(made: Made) -> None:
-    directory, metadata = made
-    for name, wanted in expected(some_samples()).items():
-        rows = read(directory, name)
-        assert np.array_equal(rows["in_SR"], wanted.rows["nB"] == 0)
-        assert np.array_equal(rows["in_CR"], wanted.rows["nB"] > 0)
-        assert not rows["in_sideband"].any()  # it is no estimate for its own region
-        assert metadata[name].regions == metadata["WZ"].regions
-    assert read(directory, "WZ")["in_sideband"].any()
 
 
 def test_a_changed_weight_is_a_fault(made: Made, tmp_path: Path) -> None:

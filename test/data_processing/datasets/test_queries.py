@@ -132,21 +132,23 @@ def test_what_is_pinned_is_asked_of_nobody(analysis: Analysis, dbs: CatalogueSer
         resolve_datasets(analysis(lines + f"  ZZ: {{das: {ZZ}}}\n"))
 
 
-def test_nothing_is_taken_anew_while_a_run_reads_it(analysis: Analysis, tmp_path: Path) -> None:
-    config = analysis(f"  WZ: {{das: {WZ}}}\n")
-    resolve_datasets(config)
-    with locked(tmp_path / "a"), pytest.raises(NanoMLError, match="another run is active here"):
-        overview(config, refresh=True)
-
-
-def test_what_a_dataset_has_become(analysis: Analysis, dbs: CatalogueServer, tmp_path: Path) -> None:
+def test_what_a_dataset_has_become_is_told_and_nothing_taken_anew_while_a_run_reads_it(
+    analysis: Analysis, dbs: CatalogueServer, tmp_path: Path
+) -> None:
     config = analysis(f"  WZ: {{das: {WZ}}}\n")
     before = resolve_datasets(config)
+    with locked(tmp_path / "a"), pytest.raises(NanoMLError, match="another run is active here"):
+        overview(config, refresh=True)
     dbs.datasets[WZ].status = "INVALID"
     (tmp_path / "cache").rename(tmp_path / "nowhere")
     (dataset,) = overview(config)
     assert ": now it is INVALID in the catalogue: do not use it" in dataset.news[0]
     assert resolve_datasets(config) == before
+    pin = tmp_path / "a" / ".nanoml" / "datasets" / "WZ.json"
+    for damage in ("", "{", "[]", '{"schema": 2}', '{"schema": 1, "names": {}, "lists": {"x": []}}'):
+        pin.write_text(damage)
+        with pytest.raises(NanoMLError, match=rf"{pin}: cannot be read. It has the list of files of WZ: restore it"):
+            resolve_datasets(config)
 
 
 def test_files_of_the_configuration_alone_are_not_pinned(
@@ -159,16 +161,6 @@ def test_files_of_the_configuration_alone_are_not_pinned(
         overview(config)
     assert not (tmp_path / "a").exists()
     assert dbs.asked == []
-
-
-def test_a_damaged_pin_is_told(analysis: Analysis, tmp_path: Path) -> None:
-    config = analysis(f"  WZ: {{das: {WZ}}}\n")
-    resolve_datasets(config)
-    pin = tmp_path / "a" / ".nanoml" / "datasets" / "WZ.json"
-    for damage in ("", "{", "[]", '{"schema": 2}', '{"schema": 1, "names": {}, "lists": {"x": []}}'):
-        pin.write_text(damage)
-        with pytest.raises(NanoMLError, match=rf"{pin}: cannot be read. It has the list of files of WZ: restore it"):
-            resolve_datasets(config)
 
 
 def test_wildcards_must_be_confirmed(analysis: Analysis, dbs: CatalogueServer, tmp_path: Path) -> None:

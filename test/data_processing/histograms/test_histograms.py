@@ -276,13 +276,17 @@ def sums(path: Path) -> dict[str, NDArray[Any]]:
     return found
 
 
-def test_they_do_not_depend_on_how_much_is_read_at_once(filled: Path, tmp_path: Path) -> None:
+def test_they_do_not_depend_on_how_much_is_read_at_once_and_need_scores_of_these_events(
+    filled: Path, tmp_path: Path, shifted_skims: ShiftedSkims
+) -> None:
     job = first_job(filled, "WZ")
     fill_file(replace(job, output=tmp_path / "x.h5", chunk=3))  # in three events there are often three jets
     before, after = sums(job.output), sums(tmp_path / "x.h5")
     assert list(before) == list(after)
     for name, values in before.items():
         assert after[name] == pytest.approx(values, rel=1e-9, abs=1e-12)
+    with pytest.raises(NanoMLError, match=r"has another number of events than .*Score that file again"):
+        fill_file(replace(job, events=shifted_skims.shifted[3], output=tmp_path / "y.h5"))
 
 
 def test_bins_in_which_the_signal_may_show_are_blind(filled: Path, tmp_path: Path) -> None:
@@ -411,12 +415,6 @@ def test_what_cannot_be_filled(filled: Path, tmp_path: Path, changes: str, messa
     with pytest.raises(ConfigError, match=message):
         fill_file(replace(job, scores=str(scores)))
     assert not job.output.exists()
-
-
-def test_scores_of_other_events(filled: Path, tmp_path: Path, shifted_skims: ShiftedSkims) -> None:
-    job = first_job(filled, "WZ")
-    with pytest.raises(NanoMLError, match=r"has another number of events than .*Score that file again"):
-        fill_file(replace(job, events=shifted_skims.shifted[3], output=tmp_path / "x.h5"))
 
 
 def test_what_is_no_file_of_histograms(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def content() -> dict[str, Any]:
     }
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_what_is_written_is_read_and_events_that_two_files_have_are_refused(tmp_path: Path) -> None:
     metadata = HDF5Metadata.from_json(content())
     with new_hdf5(tmp_path / "a.h5") as file:
         file.create_dataset("events", data=np.arange(1000), chunks=(100,), compression="gzip")
@@ -60,6 +60,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert (file["events"][:] == np.arange(1000)).all()
         assert json.loads(file["metadata"][()]) == content()
         assert (file.attrs["schema"], file["events"].attrs["classes"].tolist()) == (1, ["signal"])
+    check_events_differ(["a.h5"], [metadata])  # two datasets of one file may be of the same ROOT file
+    with pytest.raises(NanoMLError, match=r"b.h5: has events of a.root, which a.h5 has, too"):
+        check_events_differ(["a.h5", "b.h5"], [metadata, metadata])
     damaged = (tmp_path / "a.h5").read_bytes().replace(b"signal", b"sigmal")
     (tmp_path / "a.h5").write_bytes(damaged)
     with pytest.raises(NanoMLError, match="a.h5: its `metadata` cannot be understood"):
@@ -77,13 +80,6 @@ def test_metadata_without_something_is_explained() -> None:
         damaged = {name: value for name, value in content().items() if name != key}
         with pytest.raises(NanoMLError, match=rf"a.h5: its `metadata` cannot be understood \(KeyError: '{key}'\)"):
             HDF5Metadata.from_json(damaged, "a.h5")
-
-
-def test_events_that_two_files_have_are_refused() -> None:
-    metadata = HDF5Metadata.from_json(content())
-    check_events_differ(["a.h5"], [metadata])  # two datasets of one file may be of the same ROOT file
-    with pytest.raises(NanoMLError, match=r"b.h5: has events of a.root, which a.h5 has, too"):
-        check_events_differ(["a.h5", "b.h5"], [metadata, metadata])
 
 
 @pytest.mark.parametrize(

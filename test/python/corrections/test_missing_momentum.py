@@ -228,7 +228,7 @@ def write_run3(path: Path) -> None:
 ENTRY = "file: met.json, missing_momentum: PuppiMET, inputs: {epoch: 2022EE}, sources: [stat_x, pu]"
 
 
-def test_files_of_run_3_event_by_event(tmp_path: Path) -> None:
+def test_files_of_run_3_event_by_event_and_what_they_cannot_do(tmp_path: Path) -> None:
     write_run3(tmp_path / "met.json")
     one = plain(tmp_path / "met.json")["met_xy_corrections"]
     entry, events = read(tmp_path, ENTRY), events_with("", "PuppiMET")
@@ -243,6 +243,13 @@ def test_files_of_run_3_event_by_event(tmp_path: Path) -> None:
             fixed = (quantity, "PuppiMET", "2022EE", sample, key)
             expected = [one.evaluate(*fixed, *row) for row in rows(events, "PuppiMET", "PV_npvsGood")]
             assert np.allclose(found[f"PuppiMET_{quantity}"], expected, rtol=1e-7)
+    # entries and shifts that cannot be
+    with pytest.raises(ConfigError, match="has no correction of pt of DeepMET for data"):
+        read(tmp_path, "file: met.json, missing_momentum: DeepMET")
+    with pytest.raises(ConfigError, match="sources: met_xy_corrections does not have stat_z, up and down"):
+        read(tmp_path, ENTRY.replace("stat_x", "stat_z"))
+    said = "the missing momentum. Known are met_stat_x, met_pu"
+    check_refusals(lambda *shift: xy.shifted(events, entry, *shift), "met_pu", "met_stat_y", said)
 
 
 def test_the_shift_of_unclustered_energy_is_still_that_of_the_file(tmp_path: Path) -> None:
@@ -256,14 +263,3 @@ def test_the_shift_of_unclustered_energy_is_still_that_of_the_file(tmp_path: Pat
 
     pt, phi = missing_momentum.unclustered(twice, "up", "PuppiMET")
     assert np.allclose(pt * np.exp(1j * phi) - vector(twice), vector(events, "UnclusteredUp") - vector(events))
-
-
-def test_an_entry_or_a_shift_that_cannot_be_is_an_error(tmp_path: Path) -> None:
-    write_run3(tmp_path / "met.json")
-    events = events_with("", "PuppiMET")
-    with pytest.raises(ConfigError, match="has no correction of pt of DeepMET for data"):
-        read(tmp_path, "file: met.json, missing_momentum: DeepMET")
-    with pytest.raises(ConfigError, match="sources: met_xy_corrections does not have stat_z, up and down"):
-        read(tmp_path, ENTRY.replace("stat_x", "stat_z"))
-    entry, said = read(tmp_path, ENTRY), "the missing momentum. Known are met_stat_x, met_pu"
-    check_refusals(lambda *shift: xy.shifted(events, entry, *shift), "met_pu", "met_stat_y", said)

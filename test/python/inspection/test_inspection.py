@@ -175,10 +175,7 @@ def test_templates_of_a_fit_and_its_workspace(templates: Templates, tmp_path: Pa
     assert yields == [("SR", "W", 2, 3.5, ["jes"]), ("SR", DATA, 2, 9, [])]
     text = words(inspect_file(tmp_path / "a.json"))
     assert "parameter of interest mu variations jes Events channel bins W data_obs" in text
-
-
-def test_damage_is_explained(templates: Templates, tmp_path: Path) -> None:
-    write_root(templates, tmp_path / "a.root", record=False)
+    # damaged ones
     with uproot.update(tmp_path / "a.root") as file:
         file[contract.KEY] = "{}"
     (tmp_path / "a.json").write_text('{"channels": [{}], "observations": [], "measurements": []}')

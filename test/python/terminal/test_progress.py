@@ -31,6 +31,9 @@ def test_lines_are_broken_between_words_and_what_follows_is_indented() -> None:
     assert wrapped(text, 20).splitlines() == ["  the first words of", "    a line that is", "    too long", "short"]
     assert wrapped(text, 20, 8).splitlines()[1] == "        a line that"
     assert wrapped(text, None) == text
+    # words after a command may stand on the next line
+    text = "The jobs have ended. nanoml status shows what is done, nanoml resubmit continues with the others."
+    assert wrapped(text, 40).startswith("The jobs have ended. nanoml status shows\n  what is done, nanoml resubmit\n")
 
 
 @pytest.mark.parametrize(
@@ -50,11 +53,6 @@ def test_no_path_and_no_command_is_broken(piece: str) -> None:
         assert any(piece in line for line in lines)
         assert all(len(line) <= 60 or piece in line for line in lines)
         assert " ".join(line.strip() for line in lines).split() == text.split()
-
-
-def test_words_after_a_command_may_stand_on_the_next_line() -> None:
-    text = "The jobs have ended. nanoml status shows what is done, nanoml resubmit continues with the others."
-    assert wrapped(text, 40).startswith("The jobs have ended. nanoml status shows\n  what is done, nanoml resubmit\n")
 
 
 @pytest.mark.parametrize(
@@ -97,11 +95,11 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
     with progress("skim", 1000) as bar:
         bar.advance(400)
         bar.advance(600, note="fine")
-    say("done")
+    say("branch \x1b[2J\x9b0m\r of\ta\nfile \udcff.root")  # a terminal cannot show all of it
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.splitlines()[-1] == "done"
     assert shown.err.startswith("skim: 1,000 events (fine) in 0.")
+    assert shown.err.endswith("\nbranch ?[2J?0m? of\ta\nfile ?.root\n")
 
 
 def test_data_are_in_per_cent(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,11 +112,6 @@ def test_data_are_in_per_cent(capsys: pytest.CaptureFixture[str], monkeypatch: p
         lines = capsys.readouterr().err.splitlines()
         assert f"fill: {begun} of 100 %" in lines
         assert lines[-1].startswith("fill: 100 % in 0.")
-
-
-def test_nothing_that_a_terminal_cannot_show_reaches_it(capsys: pytest.CaptureFixture[str]) -> None:
-    say("branch \x1b[2J\x9b0m\r of\ta\nfile \udcff.root")
-    assert capsys.readouterr().err == "branch ?[2J?0m? of\ta\nfile ?.root\n"
 
 
 def test_parts_of_a_long_work_leave_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
