@@ -89,25 +89,15 @@ def settings(model: str, **changes: Any) -> Train:
     return dataclasses.replace(whole, **changes)
 
 
-@pytest.fixture(scope="module")
-def run(place: Path, file: Path) -> Path:
-    """A training of classes, a target and its spread with a loss of one's own."""
+def test_a_loss_and_several_heads_each_of_which_is_exported_and_scored(file: Path, place: Path) -> None:
     train([file], settings(written(place)), place / "run")
-    return place / "run"
-
-
-def test_a_loss_and_several_heads(run: Path, file: Path) -> None:
-    training = Training.load(run)
+    training = Training.load(place / "run")
     metrics = training.description.metrics or {}
     assert metrics["auc"] == pytest.approx(TOY_AUC, abs=0.03)
     assert metrics["rmse"]["z"] == pytest.approx(50, rel=0.3)
     assert {it.name: it.outputs for it in training.heads} == {"targets": ("z",), "spread": ("spread_0", "spread_1")}
     # a likelihood, unlike the losses that NanoML has, becomes negative
     assert min(epoch.validation_loss for epoch in training.histories[0]) < 0
-
-
-def test_every_head_is_exported_and_scored(run: Path, file: Path, place: Path) -> None:
-    training = Training.load(run)
     export_networks(training, place / "model.onnx", "own", target(None))
     model = Model(place / "model.onnx")
     names = ["own_signal", "own_other", "own_z", "own_spread_0", "own_spread_1", "own_fold"]
