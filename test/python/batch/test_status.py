@@ -258,6 +258,8 @@ def test_what_changed_while_the_job_ran_or_after_it_shows(submission: Submission
     assert reason(submission, "skim-0000", 0) == "there is no record that it was finished"
     assert reason(submission, "skim-0000", 1) == "not done yet"
     assert reason(submission, "skim-0001", 1) == "3.root was changed"
+    (tmp_path / "3.root").write_text("input 3")
+    assert reason(submission, "skim-0001", 1) is None
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])
