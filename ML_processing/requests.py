@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from MLTools.NanoML.contracts.blinding import Shares
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
-from MLTools.NanoML.schema.roles import BESIDE, CORE, HOW, READS, WRITES
+from MLTools.NanoML.schema.roles import CORE, HOW, READS, WRITES
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.fit import FitTarget
@@ -94,12 +94,20 @@ class EvaluateJob:
     repeats: RepeatRequest
     signal: str | None
     model: str = field(metadata=HOW)  # as `train.model`; its code counts
-    style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
 
     @property
     def also_read(self) -> list[Path]:
         """The description of the training, and the files of all eras."""
         return [self.run / "training.json", *(path for files in self.eras.values() for path in files)]
+
+
+@dataclass(frozen=True)
+class ReportJob:
+    """A report that is drawn: what was measured, the description of the training beside it, and how figures look."""
+
+    measured: Path = field(metadata=READS)
+    training: Path = field(metadata=READS)
+    style: Style
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,15 @@ class RatioJob:
     regions: Mapping[str, str]
     output: Path = field(metadata=WRITES)
     closure: Path = field(metadata=WRITES)
-    style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
+
+
+@dataclass(frozen=True)
+class ClosureJob:
+    """The closure of ratios that is drawn, the name of the channel, and how figures look."""
+
+    closure: Path = field(metadata=READS)
+    channel: str
+    style: Style
 
 
 @dataclass(frozen=True)

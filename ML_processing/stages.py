@@ -17,6 +17,7 @@ from ML_processing.requests import (
     NO_DATA,
     NO_REPEATS,
     OUTPUTS,
+    ClosureJob,
     Compilation,
     CompileJob,
     DataRequest,
@@ -24,6 +25,7 @@ from ML_processing.requests import (
     ExportJob,
     RatioJob,
     RepeatRequest,
+    ReportJob,
     Source,
     TrainJob,
     repeats_of,
@@ -113,10 +115,20 @@ def ratios_stage(analysis: Analysis) -> Stage | None:
         regions = {it.region: config.regions[it.region]} if it.region in config.regions else {}
         output, closure = layout.ratios(it.name, ".onnx"), layout.ratios(it.name, CLOSURE)
         cmssw = config.export.cmssw if config.export else None
-        job = RatioJob(files, settings, channel, wanted.seeds, cmssw, regions, output, closure, analysis.style(it.era))
-        made = {"outputs": (output, twin_of(output), closure), "folders": (output.parent,)}
-        tasks.append(Task.of("ratios", it.name, _ratios, job, code, partly=redraw_ratios, **made))
+        job = RatioJob(files, settings, channel, wanted.seeds, cmssw, regions, output, closure)
+        outputs = output, twin_of(output), closure
+        tasks.append(Task.of("ratios", it.name, _ratios, job, code, outputs=outputs, folders=(output.parent,)))
     return Stage("ratios", tasks, 0, of="channels")
+
+
+def closure_stage(analysis: Analysis) -> Stage | None:
+    """The figures of the closure of ratios in each unbinned channel; None if there is none."""
+    layout, tasks, code = Layout.of(analysis.config), [], code_of("ML_processing.evaluation.closure_figures")
+    for it in unbinned_channels(analysis.config):
+        job = ClosureJob(layout.ratios(it.name, CLOSURE), it.name, analysis.style(it.era))
+        outputs, folders = (layout.ratios(it.name, "_classes.png"),), (job.closure.parent,)
+        tasks.append(Task.of("closure", it.name, _closure, job, code, outputs=outputs, folders=folders))
+    return Stage("closure", tasks, 0, of="channels") if tasks else None
 
 
 def evaluate_stage(analysis: Analysis) -> Stage:
@@ -138,11 +150,21 @@ def _evaluation(analysis: Analysis, era: str | None) -> Task:
         repeats = replace(repeats, target=target_of(config, era))
     settings, code = _settings(config, "ML_processing.evaluation.report", *MODULES)
     signal, model = settings.signal, settings.model
-    job = EvaluateJob(run, files, compare, data, eras, repeats, signal, model, analysis.style(era))
-    outputs = (run / "report.html", run / "metrics.json", run / MEASURED)
+    job = EvaluateJob(run, files, compare, data, eras, repeats, signal, model)
+    outputs = (run / "metrics.json", run / MEASURED)
     folders = (run, repeats_of(run)) if repeats != NO_REPEATS else (run,)
     made = {"outputs": outputs, "folders": folders, "cache": (run / OUTPUTS,)}
-    return Task.of("evaluate", era or "report", _evaluate, job, code, partly=redraw_report, **made)
+    return Task.of("evaluate", era or "report", _evaluate, job, code, **made)
+
+
+def report_stage(analysis: Analysis) -> Stage:
+    """The figures and the page of each report."""
+    code, tasks = code_of("ML_processing.evaluation.report", *MODULES), []
+    for era in analysis.config.trainings:
+        run = Layout.of(analysis.config).training(era)
+        job, made = ReportJob(run / MEASURED, run / "training.json", analysis.style(era)), (run / "report.html",)
+        tasks.append(Task.of("report", era or "report", _report, job, code, outputs=made, folders=(run,)))
+    return Stage("report", tasks)
 
 
 def _compared_data(analysis: Analysis, wanted: Evaluate, files: Sequence[Path], era: str | None) -> DataRequest:
@@ -295,39 +317,32 @@ def _ratios(job: RatioJob) -> Mapping[str, object]:
 
     closure = learn_ratios(job.files, job.config, job.channel, job.seeds, job.cmssw, job.output)
     closure.write(job.closure)
-    return redraw_ratios(job)
+    return {"differing": len(closure.differing)}
 
 
-def redraw_ratios(job: RatioJob, only: Sequence[str] = ()) -> Mapping[str, object]:
-    """Draw the figures of the closure, or some of them."""
+def _closure(job: ClosureJob, only: Sequence[str] = ()) -> Mapping[str, object]:
     from ML_processing.evaluation.closure_figures import draw_closure
 
-    closure = RatioClosure.read(job.closure)
-    draw_closure(closure, job.output.parent, job.output.stem, job.style, only)
-    return {"differing": len(closure.differing)}
+    return {"figures": draw_closure(RatioClosure.read(job.closure), job.closure.parent, job.channel, job.style, only)}
 
 
 def _evaluate(job: EvaluateJob) -> Mapping[str, object]:
     from ML_processing.evaluation.report import evaluate
     from ML_processing.training.tracking import add
 
-    run = job.run
-    evaluate(run, job.files, run, job.compare, job.data, job.eras, job.repeats, job.style, job.model)
-    add(run, [run / "report.html", run / "metrics.json", *sorted(run.glob("*.png"))])
+    evaluate(job.run, job.files, job.run, job.compare, job.data, job.eras, job.repeats, job.model)
+    add(job.run, [job.run / "metrics.json"])
     return {}
 
 
-def redraw_report(job: EvaluateJob, only: Sequence[str] = ()) -> Mapping[str, object]:
-    """Draw a report again, or some figures of it, of what was measured for it."""
-    from ML_processing.evaluation.content import Evaluation
+def _report(job: ReportJob, only: Sequence[str] = ()) -> Mapping[str, object]:
     from ML_processing.evaluation.report import draw_report
-    from ML_processing.training.description import TrainingDescription
     from ML_processing.training.tracking import add
 
-    run = job.run
-    draw_report(TrainingDescription.read(run), Evaluation.read(run / MEASURED), run, job.style, only)
+    run = job.training.parent
+    figures = draw_report(run, run, job.style, only)
     add(run, [run / "report.html", *sorted(run.glob("*.png"))])
-    return {}
+    return {"figures": figures}
 
 
 def _export(job: ExportJob) -> Mapping[str, object]:

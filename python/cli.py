@@ -34,7 +34,8 @@ def _commands() -> dict[str, dict[str, click.Command]]:
     from MLTools.NanoML.commands.pipeline import stage_command
 
     made = COMMANDS[STAGES]
-    return {**COMMANDS, STAGES: {name: made.get(name) or stage_command(name) for name in NAMES}}
+    named = [name for name in NAMES if name in made or declared(name).about]
+    return {**COMMANDS, STAGES: {name: made.get(name) or stage_command(name) for name in named}}
 
 
 class _Lazy(click.Group):

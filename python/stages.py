@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -77,7 +77,8 @@ class Declaration:
     names_outputs: bool = False  # whether it names the first output of each task
     # the help of its command, which takes a configuration; not needed if `commands` has one with more options
     about: str = ""
-    also: Sequence[str] = ()  # later stages that its command does, too
+    # the stage of whose results it makes figures and pages; the command of that does this, too
+    draws: Optional[str] = None
 
     @property
     def part(self) -> str:
@@ -107,13 +108,20 @@ STAGES = (
         about="Train the networks of the unbinned channels of the fit. They learn the ratios of the processes' densities, and are compared "
         "with the events.",
     ),
+    Declaration("closure", "ML_processing.stages:closure_stage", ["train"], "howto/unbinned.md", draws="ratios"),
     Declaration(
         "evaluate",
         "ML_processing.stages:evaluate_stage",
         ["train"],
         resources=Resources(memory=4000),
-        result=lambda layout, era: layout.report(era),
         about="Make the report of a training. It shows ROC curves, the confusion matrix, score distributions and numbers.",
+    ),
+    Declaration(
+        "report",
+        "ML_processing.stages:report_stage",
+        ["train"],
+        result=lambda layout, era: layout.report(era),
+        draws="evaluate",
     ),
     Declaration(
         "export",
@@ -170,6 +178,7 @@ STAGES = (
         ["histogram"],
         "histograms.md",
         result=lambda layout, _: layout.histograms(".html"),
+        draws="histogram",
     ),
     Declaration(
         "fit",
@@ -177,10 +186,16 @@ STAGES = (
         ["fit"],
         "fit.md",
         Resources(time=2 * 3600, memory=4000),
-        result=lambda layout, _: layout.fit / "report.html",
         about="Fit the histograms: limit and significance of the signal, pulls, impacts, and a card for Combine. "
         "If the signal has a parameter, such as a mass, there is a fit for each of its values.",
-        also=["limits"],
+    ),
+    Declaration(
+        "plot",
+        "statistical_analysis.stages:plot_stage",
+        ["fit"],
+        "fit.md",
+        result=lambda layout, _: layout.fit / "report.html",
+        draws="fit",
     ),
     Declaration(
         "limits",
@@ -188,15 +203,13 @@ STAGES = (
         ["fit"],
         "fit.md",
         about="Collect the fits at all masses of the signal. The mass may be any other parameter of it. `nanoml fit` does this, too.",
+        draws="fit",
     ),
 )
 """All stages, in order."""
 
 NAMES = tuple(stage.name for stage in STAGES)
 """The names of all stages."""
-
-DRAWN = ("ratios", "evaluate", "draw", "fit", "limits")
-"""The stages that make figures and pages."""
 
 PARTS = {
     part: tuple(stage.name for stage in STAGES if stage.part == part)
@@ -210,6 +223,11 @@ _EXTRAS = {"data_processing": "data", "ML_processing": "train", "statistical_ana
 def declared(name: str) -> Declaration:
     """The declaration of a stage."""
     return STAGES[NAMES.index(name)]
+
+
+def with_figures(names: Collection[str]) -> tuple[str, ...]:
+    """Stages, and those that draw their results, in order."""
+    return tuple(it.name for it in STAGES if it.name in names or it.draws in names)
 
 
 def import_part(module: str) -> Any:

@@ -1,6 +1,6 @@
-"""Fits the histograms of an analysis: model, workspace, datacard, results, figures, and the page about them.
+"""Fits the histograms of an analysis: model, workspace, datacard and results.
 
-The page says of what processes a fit consists, and whether the training expected as many events of each.
+The results say of what processes a fit consists, and whether the training expected as many events of each.
 """
 
 from __future__ import annotations
@@ -16,32 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML import __version__
-from MLTools.NanoML.atomic import make_directory, write_json, write_text
+from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.config.fit import EVERYWHERE, Fit, LogNormal
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.densities import UnbinnedChannel, UnbinnedChannels
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Origin, Template, Templates, added
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.report.page import Answer, digits
-from MLTools.NanoML.report.section import PRIVATE_WORK, Style
-from MLTools.NanoML.report.stack import Bins
 from MLTools.NanoML.schema.plain import content_of
-from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
+from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.terminal.progress import say
-from statistical_analysis.model import FitChannel, StatisticalModel, completed, no_signal, statistical_model
-from statistical_analysis.results import FittedProcess, NoFit, Results, Yields, read_results
+from statistical_analysis.model import StatisticalModel, no_signal, statistical_model
+from statistical_analysis.results import FittedProcess, NoFit, Results, Yields
 from statistical_analysis.samples import Remark
 from statistical_analysis.workspace import CARDS, for_combine, model_in, with_range, workspace, write_datacard
 
 if TYPE_CHECKING:
-    from statistical_analysis.report.plots import Axis
-    from statistical_analysis.report.unbinned import Unbinned
     from statistical_analysis.unbinned import Points
 
 CREATOR = f"NanoML {__version__}"
 _ROUNDING = 1e-4  # relative, of a sum of weights
 _MOST = 8  # names in a sentence
-_GROUPS = {"normsys": "normalisation", "lumi": "luminosity", "histosys": "shape"}  # of parameters of a workspace
 _NOTHING = Template(np.zeros(1), np.zeros(1))
 
 
@@ -72,8 +67,6 @@ class FitJob:
         Regions and histograms of the fits under all hypotheses: if data of one are blind, they are in all.
     log
         Who unblinded what, and when.
-    style
-        How figures look.
     densities, closures
         The file with the densities of channels that have no bins in this fit, None if all have; and the closure of the ratios in each.
     """
@@ -90,71 +83,54 @@ class FitJob:
     hypothesis: str | None = None
     fitted: Sequence[tuple[str, str]] = ()
     log: Sequence[Unblinding] = ()
-    style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
     densities: Path | None = field(default=None, metadata=READS)
     closures: Mapping[str, Path] = field(default_factory=dict, metadata=READS)
 
 
-def redraw_fit(job: FitJob, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Draw the figures of a fit again, or some of them, and its page, with the results that it had."""
-    results = read_results(job.directory / "results.json")
-    return _no_fit(results, job.style, job.directory) if isinstance(results, NoFit) else fit(job, results, only)
-
-
-def fit(job: FitJob, results: Results | None = None, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Write everything into the directory, or `only` some figures and the page if the results are there.
-
-    Return the summary, and the names of all figures; those of an earlier fit are removed.
-    """
-    # importing jax takes seconds, and matplotlib one
-    from MLTools.NanoML.report.figures import remove_others
+def fit(job: FitJob) -> dict[str, Any]:
+    """Write results, model and card; return the summary."""
+    # jax takes seconds
     from statistical_analysis.inference import compared
-    from statistical_analysis.report.plots import draw_smoothed
     from statistical_analysis.report.unbinned import Unbinned
 
     settings = job.settings  # with the histograms of all channels
-    job, templates, unbinned = _read(job)
+    job, templates, unbinned = read_fit(job)
     fitted = [*job.fitted, *job.settings.channels.items()]
     found = [it for region, name in fitted for it in templates.histogram(name).channels if it.region == region]
     is_blind = job.is_blind or any(it.processes and (it.blind is None or it.blind.any()) for it in found)
     origins, model = model_of(job, templates, 0.0 if is_blind else None)
-    directory, of_card, by_name = make_directory(job.directory), for_combine(model), {it.name: it for it in found}
-    if results is None:
-        unblinded = None if is_blind else job.unblinded
-        if unbinned:  # a card would have numbers of events alone
-            for name in CARDS:
-                (directory / name).unlink(missing_ok=True)
-        else:
-            write_datacard(of_card, directory)
-        if job.hypothesis is not None and not model.has_signal:
-            write_json(directory / "workspace.json", workspace(model))
-            (signals,) = model.strengths.values()
-            without = NoFit(CREATOR, f"no fit: {no_signal(signals)}", unblinded, tuple(signals), job.hypothesis)
-            return _no_fit(without, job.style, directory)
-        results = _results(job, model, unblinded, by_name, unbinned)
-        results = replace(results, processes=fitted_processes(workspace(model), origins))
-        if unbinned:
-            given = settings, templates, unbinned
-            ways = compared(*given, lambda *it: model_of(replace(job, settings=it[0]), it[1], 0.0)[1])
-            results = replace(results, comparisons=tuple(ways))
+    directory, of_card = make_directory(job.directory), for_combine(model)
+    unblinded = None if is_blind else job.unblinded
+    if unbinned:  # a card would have numbers of events alone
+        for name in CARDS:
+            (directory / name).unlink(missing_ok=True)
+    else:
+        write_datacard(of_card, directory)
+    if job.hypothesis is not None and not model.has_signal:
+        write_json(directory / "workspace.json", workspace(model))
+        (signals,) = model.strengths.values()
+        without = NoFit(CREATOR, f"no fit: {no_signal(signals)}", unblinded, tuple(signals), job.hypothesis)
+        without.write(directory / "results.json")
+        return {"summary": without.summary}
+    results = _results(job, model, unblinded, {it.name: it for it in found}, unbinned)
+    results = replace(results, processes=fitted_processes(workspace(model), origins))
     apart = [*job.apart, *(it for each in model.strengths.values() for it in each if job.hypothesis is not None)]
-    answer = agreement(templates, job.settings.channels, job.reports, apart)
-    axes = {it.name: _axis(job, templates, it, by_name[it.name]) for it in model.channels}
-    right = _conditions(job, templates, [*axes])
-    figures = _write(
-        job.style,
-        results,
-        of_card.remarks,
-        axes,
-        right,
-        directory,
-        draw_smoothed(job.style, model, axes, directory, only),
-        [answer],
-        only,
-        Unbinned.read(unbinned, job.closures, directory) if unbinned else None,
-    )
-    remove_others(directory, figures)
-    return {"summary": results.summary, "figures": figures}
+    answers = [agreement(templates, job.settings.channels, job.reports, apart)]
+    if unbinned:
+        given = settings, templates, unbinned
+        ways = compared(*given, lambda *it: model_of(replace(job, settings=it[0]), it[1], 0.0)[1])
+        results = replace(results, comparisons=tuple(ways))
+        answers = [*Unbinned.read(unbinned, job.closures).answers(results), *answers]
+    results = judged(results, of_card.remarks, answers)
+    results.write(directory / "results.json")  # last: it stands for all of them
+    return {"summary": results.summary}
+
+
+def judged(results: Results, remarks: Sequence[Remark] | None, answers: Sequence[Answer] = ()) -> Results:
+    """The same with verdict and digest; `answers` come first, and `remarks` are None if nobody looked at the templates."""
+    from statistical_analysis.report.verdict import digest, verdict
+
+    return replace(results, verdict=(*answers, *verdict(results, remarks)), digest=digest(results))
 
 
 def model_of(job: FitJob, templates: Templates, asimov: float | None) -> tuple[dict[str, Origin], StatisticalModel]:
@@ -177,12 +153,12 @@ def expected_alone(job: FitJob) -> tuple[float | None, float] | None:
     """
     from statistical_analysis.inference import expected_limit
 
-    job, templates, unbinned = _read(job)
+    job, templates, unbinned = read_fit(job)
     _, model = model_of(job, templates, 0.0)
-    return expected_limit(workspace(model), _points(job, unbinned)) if model.has_signal else None
+    return expected_limit(workspace(model), points_of(job, unbinned)) if model.has_signal else None
 
 
-def _read(job: FitJob) -> tuple[FitJob, Templates, tuple[UnbinnedChannel, ...]]:
+def read_fit(job: FitJob) -> tuple[FitJob, Templates, tuple[UnbinnedChannel, ...]]:
     """A fit, its histograms, where a channel without bins has one for all of its events, and these channels."""
     templates = Templates.read(job.source)
     if job.densities is None:
@@ -194,7 +170,8 @@ def _read(job: FitJob) -> tuple[FitJob, Templates, tuple[UnbinnedChannel, ...]]:
     return replace(job, settings=settings), templates, unbinned
 
 
-def _points(job: FitJob, unbinned: Sequence[UnbinnedChannel]) -> Points | None:
+def points_of(job: FitJob, unbinned: Sequence[UnbinnedChannel]) -> Points | None:
+    """The events of channels without bins, as the likelihood has them; None if there are no such channels."""
     from statistical_analysis.unbinned import Points
 
     return Points.of(unbinned, job.settings.named) if unbinned else None
@@ -211,10 +188,10 @@ def _results(
     from statistical_analysis.inference import FitOrigin, expectation, infer
 
     place, content, is_blind = job.directory / "workspace.json", workspace(model), model.asimov is not None
-    points = _points(job, unbinned)
+    points = points_of(job, unbinned)
     write_json(place, content)
     origin = FitOrigin(CREATOR, unblinded, job.hypothesis, tuple(job.log))
-    results = _whole(infer(content, origin, is_blind, model.groups, job.settings.toys, points=points), model)
+    results = whole(infer(content, origin, is_blind, model.groups, job.settings.toys, points=points), model)
     write_json(place, with_range(content, {it.strength.name: it.farthest for it in results.by_strength}))
     # as it was expected before: without data
     expected = expectation(content, job.settings.toys, points) if job.log and not is_blind else results.expected
@@ -223,24 +200,7 @@ def _results(
     return replace(results, channels=noted, expected="; ".join([expected, *parts]))
 
 
-def _conditions(job: FitJob, templates: Templates, fitted: Collection[str]) -> str:
-    """Luminosity and energy of the channels that are fitted."""
-    channels = (it for name in job.settings.channels.values() for it in templates.histogram(name).channels)
-    return job.style.conditions(templates.seen(it for it in channels if it.name in fitted))
-
-
-def _axis(job: FitJob, templates: Templates, channel: FitChannel, shown: HistogramChannel) -> Axis:
-    """The axis of a channel; bins of planes are drawn by number."""
-    from statistical_analysis.report.plots import Axis
-
-    first, *others = templates.histogram(job.settings.channels[channel.region]).axes
-    title = ", ".join(job.style.axis(it.quantity, it.title) for it in (first, *others))
-    unit = "" if others else job.style.unit(first.quantity, first.title)
-    right = job.style.conditions(templates.seen([shown]))
-    return Axis(title, Bins(np.array(channel.edges), unit), right, first.note)
-
-
-def _whole(results: Results, model: StatisticalModel) -> Results:
+def whole(results: Results, model: StatisticalModel) -> Results:
     """Results with all channels as they are given, and all bins; nothing is expected in those that are not fitted."""
 
     def every(values: Sequence[float], fitted: NDArray[np.bool_]) -> tuple[float, ...]:
@@ -258,60 +218,6 @@ def _whole(results: Results, model: StatisticalModel) -> Results:
         observed = None if channel.observed is None else tuple(made.data.tolist())
         channels.append(replace(channel, prefit=prefit, postfit=postfit, observed=observed))
     return replace(results, channels=tuple(channels))
-
-
-def _no_fit(found: NoFit, style: Style, directory: Path) -> dict[str, str]:
-    """A page that says so: the other values of the parameter have fits."""
-    from MLTools.NanoML.report.figures import remove_others
-    from statistical_analysis.report.page import no_fit_report
-
-    write_text(directory / "report.html", no_fit_report(found, style, directory))
-    remove_others(directory, ())
-    found.write(directory / "results.json")
-    return {"summary": found.summary}
-
-
-def fit_workspace(
-    source: Path,
-    directory: Path,
-    is_blind: bool,
-    toys: int | str,
-    strengths: tuple[float, float] | None = None,
-    mass: str = "",
-) -> str:
-    """Fit a workspace of pyhf, or a datacard, which becomes one, with a page like that of an analysis; return the summary.
-
-    Parameters
-    ----------
-    source
-        A workspace, which ends with .json, or else a datacard.
-    is_blind
-        Whether nothing may depend on the data of the workspace.
-    toys
-        As the setting of the same name in the section `fit`.
-    strengths
-        The range of each signal strength; by default that of the workspace.
-    mass
-        The value of $MASS in a datacard.
-    """
-    from statistical_analysis.inference import FitOrigin, infer
-    from statistical_analysis.report.plots import Axis
-
-    model = None if source.suffix == ".json" else translate(source, directory, mass, is_blind)[1]
-    content = read_workspace(source) if model is None else workspace(model)
-    bins = {channel["name"]: len(channel["samples"][0]["data"]) for channel in content["channels"]}
-    axes = {name: Axis("Bin", Bins(np.arange(0.5, count + 1, dtype=np.float64))) for name, count in bins.items()}
-    unblinded = None if is_blind else f"with the data of {source.name}"
-    modifiers = (it for channel in content["channels"] for sample in channel["samples"] for it in sample["modifiers"])
-    kinds = {it["name"]: _GROUPS[it["type"]] for it in modifiers if it["type"] in _GROUPS}
-    groups = completed({}, kinds) if model is None else model.groups
-    results = infer(content, FitOrigin(CREATOR, unblinded), is_blind, groups, toys, strengths)
-    results = replace(results, processes=fitted_processes(content, {}))
-    if model is not None:
-        axes = {it.name: Axis(it.title, Bins(np.array(it.edges))) for it in model.channels}
-        results = _whole(results, model)
-    _write(PRIVATE_WORK, results, None, axes, "", make_directory(directory))
-    return results.summary
 
 
 def translate(source: Path, directory: Path, mass: str = "", is_blind: bool = False) -> tuple[Path, StatisticalModel]:
@@ -373,57 +279,6 @@ def _build(content: dict[str, Any]) -> None:
     model = made.model(measurement_index=0)
     made.data(model)
     model.config.suggested_init()
-
-
-def _write(
-    style: Style,
-    results: Results,
-    remarks: Sequence[Remark] | None,
-    axes: Mapping[str, Axis],
-    right: str,
-    directory: Path,
-    others: Sequence[str] = (),
-    answers: Sequence[Answer] = (),
-    only: Sequence[str] = (),
-    unbinned: Unbinned | None = None,
-) -> list[str]:
-    """Figures, page and numbers; return the names of the figures.
-
-    `others` are figures that are there already, `answers` come before those of the verdict, and `remarks` are None if nobody looked at
-    the templates.
-    """
-    from statistical_analysis.report.page import digest, report
-    from statistical_analysis.report.plots import draw_results
-    from statistical_analysis.report.verdict import verdict
-
-    drawn = [*draw_results(style, results, axes, right, directory, only), *others]
-    answers = [*(unbinned.answers(results) if unbinned else ()), *answers]
-    results = replace(results, verdict=(*answers, *verdict(results, remarks)), digest=digest(results))
-    blocks = [unbinned.block(results, directory)] if unbinned else []
-    write_text(directory / "report.html", report(results, drawn, axes, style, directory, blocks))
-    results.write(directory / "results.json")  # last: it stands for all of them
-    return drawn
-
-
-def check(
-    source: Path, directory: Path, strength: float, count: int, seed: int, job: FitJob | None = None
-) -> list[str]:
-    """Check the fit of a workspace with pseudo-experiments: write numbers and a figure; return what they say.
-
-    The figure looks like those of the `job` whose workspace it is.
-    """
-    from statistical_analysis.report.plots import draw_experiments
-    from statistical_analysis.toys.experiments import experiment
-
-    content, style, right, points = read_workspace(source), PRIVATE_WORK, "", None
-    if job is not None:
-        fitted = [it["name"] for it in content["channels"]]
-        job, templates, unbinned = _read(job)
-        style, right, points = job.style, _conditions(job, templates, fitted), _points(job, unbinned)
-    found = experiment(content, CREATOR, strength, count, seed, points)
-    draw_experiments(style, found, right, make_directory(directory) / "toys")
-    found.write(directory / "toys.json")
-    return found.lines()
 
 
 def fitted_processes(content: Mapping[str, Any], origins: Mapping[str, Origin]) -> tuple[FittedProcess, ...]:

@@ -14,7 +14,7 @@ from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Digest, digits
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
-from MLTools.NanoML.schema.roles import BESIDE, READS, WRITES
+from MLTools.NanoML.schema.roles import READS, WRITES
 from statistical_analysis.results import LEVEL, Limit, NoFit, Parameter, Results, Significance
 
 Ranges = tuple[tuple[float, float], ...]
@@ -38,7 +38,7 @@ class LimitsJob:
     directory: Path = field(metadata=WRITES)
     regions: Sequence[str]
     log: Sequence[Unblinding] = ()
-    style: Style = field(default=PRIVATE_WORK, metadata=BESIDE)
+    style: Style = PRIVATE_WORK
 
 
 @dataclass(frozen=True)

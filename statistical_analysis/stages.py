@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from MLTools.NanoML.config.analysis import (
@@ -15,18 +15,17 @@ from MLTools.NanoML.config.analysis import (
     unbinned_channels,
 )
 from MLTools.NanoML.config.data import FIT, TRAINING
-from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.contracts.closure import CLOSURE
-from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import places_of
-from statistical_analysis.fit import FitJob, fit, redraw_fit
+from statistical_analysis.fit import FitJob, fit
 from statistical_analysis.limits import FittedPoint, LimitsJob
 from statistical_analysis.workspace import CARDS
 
@@ -41,53 +40,73 @@ def fit_stage(analysis: Analysis) -> Stage:
 
     As long as one channel is blind, it is a fit to expected data in all.
     """
-    config, layout = analysis.config, Layout.of(analysis.config)
-    assert config.fit is not None
-    known = {
-        it: {region: f"{name}_{it.ending}" for region, name in config.fit.channels.items()} for it in hypotheses(config)
-    }
-    if not known:
-        return Stage("fit", [_fit_task(analysis, config.fit, layout.fit)], summary=_summary)
-    fitted = tuple(channel for channels in known.values() for channel in channels.items())
-    tasks = [
-        _fit_task(analysis, replace(config.fit, channels=channels), layout.fit / it.ending, it, fitted)
-        for it, channels in known.items()
-    ]
+    code, tasks = code_of(fit.__module__), []
+    for name, job in _fits(analysis).items():
+        # nothing but this fit has the densities of events
+        cards = CARDS if job.settings.of_events is None else ()
+        outputs = tuple(job.directory / name for name in ("results.json", "workspace.json", *cards))
+        tasks.append(Task.of("fit", name, fit, job, code, outputs=outputs, folders=(job.directory,)))
     return Stage("fit", tasks, usable_cores(), _summary, "fits")
 
 
-def _fit_task(
-    analysis: Analysis,
-    settings: Fit,
-    directory: Path,
-    hypothesis: Hypothesis | None = None,
-    fitted: tuple[tuple[str, str], ...] = (),
-) -> Task:
+def plot_stage(analysis: Analysis) -> Stage:
+    """The figures and the page of each fit."""
+    code, tasks = code_of("statistical_analysis.draw"), []
+    for name, it in _fits(analysis).items():
+        job, outputs = PlotJob(it, analysis.style()), (it.directory / "report.html",)
+        tasks.append(Task.of("plot", name, _plot, job, code, outputs=outputs, folders=(it.directory,)))
+    return Stage("plot", tasks, usable_cores(), of="fits")
+
+
+@dataclass(frozen=True)
+class PlotJob:
+    """A fit that is drawn, and how its figures look."""
+
+    of: FitJob
+    style: Style
+
+    @property
+    def also_read(self) -> list[Path]:
+        """The results of the fit."""
+        return [self.of.directory / "results.json"]
+
+
+def _plot(job: PlotJob, only: Sequence[str] = ()) -> dict[str, object]:
+    from statistical_analysis.draw import draw_fit  # matplotlib takes a second
+
+    return {"figures": draw_fit(job.of, job.style, only)}
+
+
+def _fits(analysis: Analysis) -> dict[str, FitJob]:
+    """The fits of an analysis by their names: one, or one for each hypothesis of the signal."""
     config, unblinded, layout = analysis.config, _unblinded(analysis), Layout.of(analysis.config)
-    job = FitJob(
+    assert config.fit is not None
+    channels = config.fit.channels
+    known = {it: {region: f"{name}_{it.ending}" for region, name in channels.items()} for it in hypotheses(config)}
+    every = FitJob(
         layout.histograms(".h5"),
-        directory,
-        settings,
+        layout.fit,
+        config.fit,
         luminosity_uncertainties(config),
         _reports(config),
         sorted({class_ for _, class_ in config.members(TRAINING).items() ^ config.members(FIT).items()}),
         unblinded is None,
         unblinded,
         config.where("fit"),
-        str(hypothesis) if hypothesis else None,
-        fitted,
+        None,
+        tuple(channel for each in known.values() for channel in each.items()),
         analysis.blinded.log,
-        analysis.style(),
-        layout.densities if settings.of_events is not None else None,
+        layout.densities if config.fit.of_events is not None else None,
         {it.name: layout.ratios(it.name, CLOSURE) for it in unbinned_channels(config)},
     )
-    # nothing but this fit has the densities of events
-    cards = CARDS if settings.of_events is None else ()
-    names = ("results.json", "workspace.json", "report.html", *cards)
-    outputs = tuple(directory / name for name in names)
-    name = hypothesis.ending if hypothesis else "all"
-    files = {"outputs": outputs, "folders": (directory,)}
-    return Task.of("fit", name, fit, job, code_of(fit.__module__), partly=redraw_fit, **files)
+    if not known:
+        return {"all": every}
+    return {
+        it.ending: replace(
+            every, directory=layout.fit / it.ending, settings=replace(config.fit, channels=each), hypothesis=str(it)
+        )
+        for it, each in known.items()
+    }
 
 
 def _reports(config: Config) -> dict[str, Path]:

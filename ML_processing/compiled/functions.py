@@ -205,14 +205,6 @@ def _extreme(operator: str, worst: float) -> Callable[[Value, Tensor], Tensor]:
     return function
 
 
-def _any(value: Value, present: Tensor) -> Tensor:
-    return (present & mathematics.truth(value.numbers)).to("i").extreme("ReduceMax") > 0
-
-
-def _all(value: Value, present: Tensor) -> Tensor:
-    return (~present | mathematics.truth(value.numbers)).to("i").extreme("ReduceMin") > 0
-
-
 def _product(value: Value, present: Tensor) -> Tensor:
     numbers, size = _filled(value, present, 1), value.axis.size
     while size > 1:  # ONNX Runtime has no ReduceProd of float64
@@ -367,8 +359,8 @@ def _digitize(call: Call) -> Traced:
 
 
 _REDUCTIONS: dict[str, Callable[[Value, Tensor], Tensor]] = {
-    "all": _all,
-    "any": _any,
+    "all": lambda value, present: (~present | mathematics.truth(value.numbers)).to("i").extreme("ReduceMin") > 0,
+    "any": lambda value, present: (present & mathematics.truth(value.numbers)).to("i").extreme("ReduceMax") > 0,
     "count": lambda value, _: lists.whole(value).present.to("i").summed(),
     "count_nonzero": lambda value, present: (present & mathematics.truth(value.numbers)).to("i").summed(),
     "max": _extreme("ReduceMax", -np.inf),

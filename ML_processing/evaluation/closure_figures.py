@@ -18,11 +18,14 @@ _REACH = (0.05, 1.0)  # of the axis around one, at least and at most
 _LONGEST = 30  # of a name above a panel
 
 
-def draw_closure(closure: RatioClosure, directory: Path, channel: str, style: Style, only: Sequence[str] = ()) -> None:
-    """Draw the figures of a channel, or those of them that are named, into a directory."""
+def draw_closure(
+    closure: RatioClosure, directory: Path, channel: str, style: Style, only: Sequence[str] = ()
+) -> list[str]:
+    """Draw the figures of a channel, or those of them that are named, into a directory; return the names of all."""
     figures = Figures(directory, only)
     for it in closure.figures(channel):
         figures.add(it.name, partial(_panels, style, it.tests), plain(it.tests))
+    return figures.names
 
 
 @in_style

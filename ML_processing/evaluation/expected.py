@@ -65,7 +65,9 @@ def measured_in(
     """The expected events in files, how well the networks do there, and the events with a score, whose weights stand for all."""
     table, survey = scored_files(training, data).gather(training.description.config.memory, 1)
     rows, scores = scores_in(training, table)
-    tested = OutOfFold(training, _scaled(table[rows], survey), scores)
+    some = table[rows]  # with weights that stand for all
+    weights = (some.weights * _shares(some, survey)[some.labels]).astype(np.float32)
+    tested = OutOfFold(training, replace(some, weights=weights), scores)
     return _yields(table, survey), _accuracy(tested) if training.targets else _separation(tested), tested
 
 
@@ -73,11 +75,6 @@ def _shares(table: Table, survey: Survey) -> NDArray[np.float64]:
     """For each class, how many events there are for each one in a table; 1 if it has none."""
     every, here = survey.counts.sum(axis=1), np.bincount(table.labels, minlength=len(table.classes))
     return np.divide(every, here, out=np.ones_like(every), where=here > 0)
-
-
-def _scaled(table: Table, survey: Survey) -> Table:
-    """Some events with weights that stand for all."""
-    return replace(table, weights=(table.weights * _shares(table, survey)[table.labels]).astype(np.float32))
 
 
 def _yields(table: Table, survey: Survey) -> dict[str, ClassYield]:

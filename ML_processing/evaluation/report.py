@@ -1,4 +1,4 @@
-"""The report on a training: it is measured, and one HTML file that needs no other says what was found."""
+"""The report on a training: it is measured, and drawn of that as one HTML file that needs no other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.report.figures import Figures, remove_others
 from MLTools.NanoML.report.page import Answer, Digest, percentage, table, with_error
-from MLTools.NanoML.report.section import PRIVATE_WORK, Block, Document, Style
+from MLTools.NanoML.report.section import Block, Document, Style
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.terminal.progress import say
 
@@ -43,10 +43,9 @@ def evaluate(
     data: DataRequest = NO_DATA,
     eras: Mapping[str, Sequence[Path]] = MappingProxyType({}),
     repeats: RepeatRequest = NO_REPEATS,
-    style: Style = PRIVATE_WORK,
     model: str | None = None,
 ) -> dict[str, object]:
-    """Measure a training and write its report.
+    """Measure a training, for its report and in numbers.
 
     Parameters
     ----------
@@ -56,7 +55,7 @@ def evaluate(
         HDF5 files, normally those that it was trained on. Each event is scored by the network that has not seen
         its fold.
     directory
-        Where metrics.json, report.html, the plots (.png and .pdf), what they are drawn of, and the outputs of networks are written.
+        Where metrics.json, what the report is drawn of, and the outputs of networks are written.
     compare
         HDF5 files of other simulation, whose features are compared with those of `files`, or of more data.
     data
@@ -66,8 +65,6 @@ def evaluate(
     repeats
         The trainings to be done again, with other seeds and on parts of the events. They are made in a directory beside `run`;
         what is there already is not trained once more.
-    style
-        The style of the figures.
     model
         The network, as for `Training.load`.
 
@@ -100,19 +97,17 @@ def evaluate(
     content = found.as_json(answers, _digest(found, answers[0]))
     write_json(directory / "metrics.json", content)
     found.write(directory / MEASURED)
-    (directory / "evaluation.pickle").unlink(missing_ok=True)  # of an older version
-    draw_report(training.description, found, directory, style)
-    say(f"evaluate: {answers[0].text} More in {directory / 'report.html'}.")
+    say(f"evaluate: {answers[0].text}")
     return content
 
 
-def draw_report(
-    description: TrainingDescription, found: Evaluation, directory: Path, style: Style, only: Sequence[str] = ()
-) -> None:
-    """Draw the figures of what was measured, those that are chosen by `only`, and write the report with all."""
+def draw_report(run: Path, directory: Path, style: Style, only: Sequence[str] = ()) -> list[str]:
+    """Draw the figures of what was measured of a training, those that are chosen by `only`, and write the page; return the names of all."""
+    description, found = TrainingDescription.read(run), Evaluation.read(directory / MEASURED)
     of = found.of(Classification)
     drawn = _draw(found, style.with_processes(found.classes, of.signal if of else None), directory, only)
     write_text(directory / "report.html", _report(description, found, verdict(found), drawn, style, directory))
+    return drawn
 
 
 def _evaluation(of: Measurement, kinds: Sequence[type[Part]]) -> Evaluation:

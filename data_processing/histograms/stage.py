@@ -36,7 +36,7 @@ from MLTools.NanoML.errors import listed
 from MLTools.NanoML.nanoaod.folds import SINGLE
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.report.section import Style
-from MLTools.NanoML.schema.roles import BESIDE, READS, WRITES
+from MLTools.NanoML.schema.roles import READS, WRITES
 from MLTools.NanoML.terminal.progress import say_once
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
@@ -158,7 +158,7 @@ class DrawJob:
 
     source: Path = field(metadata=READS)
     page: Path = field(metadata=WRITES)
-    style: Style = field(metadata=BESIDE)
+    style: Style
 
 
 def _draw(job: DrawJob, only: Sequence[str] = ()) -> dict[str, object]:

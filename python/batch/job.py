@@ -100,6 +100,7 @@ class JobProblem:
     kind: str  # one of `KINDS`
     message: str  # in words
     file: str = ""  # the file that could not be read, if that is the reason
+    host: str = ""  # where it happened, of an earlier attempt
 
 
 @dataclass(frozen=True)
@@ -209,15 +210,6 @@ def _results(content: Mapping[str, Any]) -> dict[str, TaskResult]:
     }
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """An earlier attempt at a job: where it ran, and why it failed (a kind of problem, and a message)."""
-
-    host: str
-    kind: str
-    message: str
-
-
 @dataclass
 class JobResult:
     """The result of one job."""
@@ -236,7 +228,7 @@ class JobResult:
     finished: float = 0.0
     exit_code: Optional[int] = None  # None until it ends
     problem: Optional[JobProblem] = None  # what is wrong with the job as a whole
-    earlier: list[Attempt] = field(default_factory=list)  # attempts before this one
+    earlier: list[JobProblem] = field(default_factory=list)  # why attempts before this one ended
 
     @property
     def has_ended(self) -> bool:

@@ -34,7 +34,7 @@ from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.client import VARIABLE
 from MLTools.NanoML.rootio.remote.server import is_remote
-from MLTools.NanoML.stages import NAMES, PARTS, Resources, declared, import_part, seconds_in
+from MLTools.NanoML.stages import NAMES, PARTS, Resources, declared, import_part, seconds_in, with_figures
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import planned
 from MLTools.NanoML.workflow.record import Reach, Records
@@ -67,7 +67,7 @@ def prepare(
     if request.what == TUNE:
         check_search(config, place)
     else:
-        names = NAMES if request.what == PIPELINE else (request.what,)
+        names = NAMES if request.what == PIPELINE else with_figures([request.what])
         todo = {each.stage.name: each.todo for each in planned(config, names, force, again) if each.reasons}
         if not todo:
             return None
@@ -223,11 +223,6 @@ def _variables(records: Records, tasks: Sequence[Task], asked: Collection[str]) 
     return found
 
 
-def _software() -> dict[str, str]:
-    """The variables that lead to the packages of this shell, as after cmsenv: HTCondor does not hand them on."""
-    return {name: value for name, value in sorted(os.environ.items()) if SOFTWARE.fullmatch(name)}
-
-
 def _sent(config: Config) -> list[Any]:
     """The versions of the files that travel, for `Job.sent`."""
     paths = [config.path(name) for _, name in named(config)]
@@ -268,11 +263,13 @@ def _options(config: Config, place: Place, entries: Sequence[JobEntry]) -> JobOp
     container = place.environment == "container"
     stages = dict.fromkeys(entry.stage for entry in entries)
     flavours = {entry.name: site.flavour(entry.resources.time) for entry in entries}
+    # of this shell, as after cmsenv: HTCondor does not hand them on
+    software = {name: value for name, value in sorted(os.environ.items()) if SOFTWARE.fullmatch(name)}
     return JobOptions(
         shared=place.is_shared,
         environment=place.environment,
         command=[batch.python, "-m", "MLTools.NanoML.cli"] if container else nanoml_command(),
-        variables=_software() if place.is_shared and not container else {},
+        variables=software if place.is_shared and not container else {},
         python=batch.python,
         setup=[*site.setup, *batch.setup],
         lines=[*site.lines, *batch.lines],

@@ -162,17 +162,12 @@ class Submission:
 
     @classmethod
     def read(cls, directory: Path) -> Submission:
-        """Read what `save` wrote, in this version or the one before.
-
-        An error if there is none, or it was written by a later version.
-        """
+        """Read what `save` wrote; an error if there is none, or another version wrote it."""
         path = directory / _FILE
         try:
             content = content_of(path)
             version = content.pop("schema")
-            if version == 1:
-                _update(content)
-            elif version != _VERSION:
+            if version != _VERSION:
                 raise ValueError(f"it has version {version}, which another version of NanoML wrote: use that one")
             return build(cls, {**content, "directory": directory})
         except FileNotFoundError:
@@ -199,16 +194,6 @@ class Submission:
             yield
         finally:
             os.chdir(before)
-
-
-def _update(content: dict[str, Any]) -> None:
-    """Make the content of version 1 that of version 2."""
-    handles, options = content["handles"], content["options"]
-    remembered = handles.pop("seen", {})
-    content["problems"] = {name: {"kind": kind, "message": message} for name, (kind, message) in remembered.items()}
-    if "tasks" in options:  # CRAB kept there what it keeps among its handles now
-        handles["written"], handles["site"] = options["tasks"], options["site"]
-        content["options"] = {}
 
 
 def _pointers(workdir: Path) -> Path:

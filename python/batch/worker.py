@@ -28,7 +28,6 @@ from MLTools.NanoML.batch.job import (
     FAILED,
     PERMANENT,
     SOFTWARE,
-    Attempt,
     Job,
     JobProblem,
     JobResult,
@@ -99,7 +98,7 @@ def _begun(name: str, before: Optional[JobResult]) -> JobResult:
         begun.earlier = list(before.earlier)
         if before.state != "done":
             last = next(iter(before.problems), JobProblem("killed", "its process ended without a message"))
-            begun.earlier.append(Attempt(before.host, last.kind, last.message))
+            begun.earlier.append(replace(last, host=before.host))
     return begun
 
 

@@ -88,11 +88,11 @@ def fit(
         raise click.UsageError("Say where the results go: -o DIRECTORY.")
     if strengths is not None and not strengths[0] < strengths[1]:
         raise click.UsageError("--range takes a lower and a higher signal strength, as in --range -5 20.")
-    fitting = import_part("statistical_analysis.fit")
     if translate:
-        echo(f"{fitting.translate(source, output, mass)[0]}: written.")
+        echo(f"{import_part('statistical_analysis.fit').translate(source, output, mass)[0]}: written.")
     else:
-        echo(fitting.fit_workspace(source, output, blind, toys or "auto", strengths, mass))
+        fit_workspace = import_part("statistical_analysis.draw").fit_workspace
+        echo(fit_workspace(source, output, blind, toys or "auto", strengths, mass))
 
 
 @command(
@@ -117,20 +117,21 @@ def toys(source: Path, count: int, strength: float, at: Optional[float], seed: i
     """
     from MLTools.NanoML.stages import import_part
 
-    fitting = import_part("statistical_analysis.fit")
-    job = None
+    of: tuple[Any, ...] = ()
     if _is_config(source):
-        job = _chosen(source, at)
-        source, output = job.directory / "workspace.json", output or job.directory / "toys"
+        chosen = _chosen(source, at)
+        source, output = chosen.of.directory / "workspace.json", output or chosen.of.directory / "toys"
+        of = (chosen.of, chosen.style)
     elif at is not None:
         raise click.UsageError("--at is for an analysis: a workspace has one signal.")
     elif output is None:
         raise click.UsageError("Say where the results go: -o DIRECTORY.")
-    echo("\n".join(fitting.check(source, output, strength, count, seed, job)))
+    check = import_part("statistical_analysis.draw").check
+    echo("\n".join(check(source, output, strength, count, seed, *of)))
 
 
 def _chosen(source: Path, at: Optional[float]) -> Any:
-    """The fit of an analysis; the one at a value of the signal's parameter, if it has several."""
+    """The drawing of the fit of an analysis; the one at a value of the signal's parameter, if it has several."""
     from MLTools.NanoML.config.analysis import hypotheses
     from MLTools.NanoML.workflow.pipeline import pipeline_stages
 
@@ -145,7 +146,7 @@ def _chosen(source: Path, at: Optional[float]) -> Any:
         raise ConfigError(
             f"{source}: has a fit for each of {listed(map(str, found))}. Choose one, as in --at {found[0].value:.9g}."
         )
-    (stage,) = pipeline_stages(config, ["fit"])
+    (stage,) = pipeline_stages(config, ["plot"])
     work: Any = stage.tasks[chosen[0] if found else 0].work
     return work.args[0]
 

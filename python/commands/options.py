@@ -269,6 +269,6 @@ def settle(workdir: Path) -> None:
 
 def run_one(config: Path, stage: str, force: bool = False, reading: Optional[_Change] = None) -> None:
     """Run one stage of a configuration, as `reading_options` change it."""
-    from MLTools.NanoML.stages import declared
+    from MLTools.NanoML.stages import with_figures
 
-    execute(loaded(config, reading), (stage, *declared(stage).also), force)
+    execute(loaded(config, reading), with_figures([stage]), force)

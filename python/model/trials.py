@@ -96,7 +96,8 @@ def _object_trials(objects: Sequence[ObjectInput], real: Feeds, plain: str) -> I
             name = f"{length} objects at most" if length > 1 else ("no objects", "1 object at most")[length]
             yield Trial(name, changed(partial(_cut, length)))
             yield Trial(f"{name}, in tensors of this length", changed(partial(_shortened, length)), name)
-    yield Trial("padding with numbers in it", changed(_dirty), plain)
+    dirty = changed(lambda values, mask: (np.where(mask[..., None] == 0, np.float32(1234.5), values), mask))
+    yield Trial("padding with numbers in it", dirty, plain)
 
 
 def _cut(length: int, values: Floats, mask: Floats) -> tuple[Floats, Floats]:
@@ -114,10 +115,6 @@ def _full(values: Floats, mask: Floats) -> tuple[Floats, Floats]:
     """The largest number of objects, taken from all events in turn."""
     there = values[mask > 0] if mask.any() else np.ones((1, values.shape[2]), np.float32)
     return np.resize(there, values.shape), np.ones_like(mask)
-
-
-def _dirty(values: Floats, mask: Floats) -> tuple[Floats, Floats]:
-    return np.where(mask[..., None] == 0, np.float32(1234.5), values), mask
 
 
 Outcome = Union[list[NDArray[np.float32]], str]

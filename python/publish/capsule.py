@@ -254,7 +254,7 @@ def _tables(
     histograms = Layout.of(analysis.config).histograms(".h5").parent
     yield from Table.of_figures(histograms, figures_of(analysis, "draw", "all"), "", is_blind)
     for each in fits:
-        names = figures_of(analysis, "fit", each.ending[1:] or "all")
+        names = figures_of(analysis, "plot", each.ending[1:] or "all")
         yield from Table.of_figures(each.job.directory, names, f"fit{each.ending}_", is_blind)
 
 

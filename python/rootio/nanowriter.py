@@ -158,7 +158,7 @@ class NanoTree:
         length = len(next(iter(arrays.values())))
         if length == 0:
             return
-        parts = {name: _numpy(arrays[name]) for name in self._flat}
+        parts = {name: np.asarray(ak.to_numpy(arrays[name])) for name in self._flat}
         for collection, members in self._collections.items():
             offsets = None
             for branch in members:
@@ -283,10 +283,6 @@ class _NTuple:
 def _is_single(members: Sequence[Branch]) -> bool:
     """Whether a collection is one branch with the name of the collection."""
     return members[0].collection == members[0].name
-
-
-def _numpy(values: Values) -> Array:
-    return values if isinstance(values, np.ndarray) else np.asarray(ak.to_numpy(values))
 
 
 def _collections(branches: Mapping[str, Branch]) -> dict[str, list[Branch]]:

@@ -1,7 +1,7 @@
 """The roles of a job's fields: files that it reads or makes, and what cannot change its result. All others decide it.
 
-Some decide a part of it alone that can be made again by itself, `BESIDE` the rest: how figures look, beside what they show; weights, beside
-scores. Of some files a job reads the `CORE` alone, as a training reads no flags of regions.
+Some decide a part of it alone that can be made again by itself, `BESIDE` the rest, as weights beside scores. Of some files a job
+reads the `CORE` alone, as a training reads no flags of regions.
 
 A job is a frozen dataclass that says all that the function that does it needs to know; so may be what its fields hold. Other files that an
 object reads, such as those that a file of its fields names, are its property `also_read`.

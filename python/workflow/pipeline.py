@@ -19,11 +19,11 @@ from MLTools.NanoML.contracts.missing import Missing
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.parallel import RECORDS, locked
 from MLTools.NanoML.rootio.remote.client import adopt_settings, current_settings
-from MLTools.NanoML.stages import DRAWN, NAMES, STAGES, declared, import_part
+from MLTools.NanoML.stages import NAMES, STAGES, declared, import_part, with_figures
 from MLTools.NanoML.terminal.progress import check_interrupt, say
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.record import ASKED, Reach, Reason, Records
+from MLTools.NanoML.workflow.record import ASKED, Reason, Records
 from MLTools.NanoML.workflow.runner import FailedTasksError, Planned, Stage, plan, run
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import record_declared
@@ -36,12 +36,12 @@ _Files = Mapping[str, Sequence[str]]
 
 
 def between(first: Optional[str], last: Optional[str]) -> tuple[str, ...]:
-    """The stages from one to another, both included; None stands for the first or the last of all."""
+    """The stages from one to another, both included, and what draws their results; None stands for the first or the last of all."""
     begin = NAMES.index(first) if first else 0
     end = NAMES.index(last) if last else len(NAMES) - 1
     if begin > end:
         raise NanoMLError(f"{first} comes after {last}: there is no stage from the one to the other.")
-    return NAMES[begin : end + 1]
+    return with_figures(NAMES[begin : end + 1])
 
 
 def pipeline_stages(
@@ -156,7 +156,7 @@ def redraw(config: Config, only: Sequence[str], dry_run: bool, settle: Callable[
     workdir = Layout.of(config).workdir
     with locked(workdir):
         settle(workdir)
-        todo = _drawable(planned(config, DRAWN))
+        todo = _drawable(planned(config, with_figures({it.draws for it in STAGES if it.draws})))
         if only:
             todo = _draw_some(todo, only, dry_run, Records(workdir / RECORDS, config.base))
         elif not dry_run:
@@ -168,20 +168,20 @@ def redraw(config: Config, only: Sequence[str], dry_run: bool, settle: Callable[
 
 
 def _drawable(todo: Sequence[Planned]) -> list[Planned]:
-    """The tasks that can be drawn of what is there: all is measured and fitted, or they do nothing but draw. Others are named."""
-    found, outdated = list[Planned](), set[str]()
+    """The tasks that draw what is there, where that is as it would be made now. Others are named."""
+    found, late, outdated = list[Planned](), list[str](), set[str]()
     for each in todo:
-        parts: tuple[dict[str, Reason], dict[str, Reason]] = {}, {}
-        for task in each.stage.tasks:
-            why = each.reasons.get(task.name, Reason(ASKED, Reach.PART))
-            is_ready = outdated.isdisjoint(task.inputs) and all(map(os.path.exists, task.inputs))
-            parts[why.reach is Reach.PART or (task.partly is None and is_ready)][task.name] = why
-        left, drawn = (replace(each, reasons=part) for part in parts)
+        drawn = [] if declared(each.stage.name).draws is None else each.stage.tasks
+        ready = [it for it in drawn if outdated.isdisjoint(it.inputs) and all(map(os.path.exists, it.inputs))]
+        reasons = {it.name: each.reasons.get(it.name, Reason(ASKED)) for it in ready}
+        left = replace(each, reasons={name: why for name, why in each.reasons.items() if name not in reasons})
         outdated.update(str(path) for task in left.todo for path in task.outputs)
         if left.reasons:
-            say("\n".join(["Left as it is, since drawing is not enough:", *left.lines()]))
-        if drawn.reasons:
-            found.append(replace(drawn, stage=replace(each.stage, tasks=drawn.todo)))
+            late += left.lines()
+        if ready:
+            found.append(replace(each, stage=replace(each.stage, tasks=ready), reasons=reasons))
+    if late:
+        say("\n".join(["Left as it is, since drawing is not enough:", *late]))
     return found
 
 
@@ -199,7 +199,7 @@ def _draw_some(todo: Sequence[Planned], only: Sequence[str], dry_run: bool, reco
             stages.append(each)
         if chosen and not dry_run:
             check_interrupt()
-            (task.partly or task.work)(only=chosen)
+            task.work(only=chosen)
             records.write_outputs(task)
     return stages
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.errors import listed
-from MLTools.NanoML.report.page import Answer, Digest, digits, percentage, rounded, table, with_error
+from MLTools.NanoML.report.page import Answer, digits, rounded, table, with_error
 from MLTools.NanoML.report.section import Block, Caption, Document, Style
 from statistical_analysis.report.plots import Axis, figures_of
-from statistical_analysis.report.unbinned import gain
+from statistical_analysis.report.verdict import called
 from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, NoFit, Results, Yields, ending
 
 _MOST = 4  # names in a cell of a table
@@ -38,6 +38,7 @@ def report(
     others: Sequence[Block],
 ) -> str:
     """The page as HTML, with the figures that are `drawn` in a directory with these `axes`, and other parts after the results."""
+    smoothed = [(name, _RATIOS) for name in drawn if name.startswith(_SMOOTHED)]
     blocks = [
         *_processes(results),
         *_strengths(results),
@@ -45,35 +46,11 @@ def report(
         *others,
         *(Block(name, it.title, "", [(name, it)], True) for name, it, *_ in figures_of(results) if name in drawn),
         *(_channel(each, drawn, axes[each.name]) for each in results.channels),
-        *_smoothed([name for name in drawn if name.startswith(_SMOOTHED)]),
+        *([Block("smoothed", "Smoothed variations", "", smoothed, True)] if smoothed else []),
         Block("parameters", "Parameters", _parameters(results)),
         *unblindings(results.log, results.expected),
     ]
     return _document(results, directory, results.verdict, blocks).html(style, directory)
-
-
-def digest(results: Results) -> Digest:
-    """The limit or, without one, the significance; and the error of the signal strength with what it consists of."""
-    upper, discovery, parts = results.limit, results.significance, sorted(results.breakdown, key=lambda it: -it.error)
-    kind, found = ("expected", discovery.expected) if discovery.observed is None else ("observed", discovery.observed)
-    found = round(found, 2)
-    number, what = rounded(found), f"{kind} significance"
-    if upper:
-        _, low, median, high, _ = upper.expected
-        number = rounded(median if upper.observed is None else upper.observed, high - low)
-        band = f"68 %: {rounded(low, high - low)} to {rounded(high, high - low)}"
-        band = band if upper.observed is None else f"expected {rounded(median, high - low)}, {band}"
-        what = f"{kind} limit on {_called(results)} at {percentage(upper.level)} CL ({band}); {what} {rounded(found)}"
-    text = f"{results.summary[:1].upper()}{results.summary[1:]}."
-    if results.impacts:
-        largest = [f"{it.parameter} ({rounded(it.size, it.size)})" for it in results.impacts[:_MOST]]
-        text += f" Largest impacts: {', '.join(largest)}."
-    if results.comparisons:
-        text += f" {gain(results)[2]}"
-    error, at = results.strength.uncertainty, f" at {results.hypothesis}" if results.hypothesis else ""
-    sizes = listed([f"{it.group} {rounded(it.error, it.error)}" for it in parts])
-    of = f"uncertainty of {_called(results)}{at}{': ' * bool(parts)}{sizes}"
-    return Digest(number, what, text, (error, of) if error else ("", ""))
 
 
 def unblindings(log: Sequence[Unblinding], expected: str) -> Iterator[Block]:
@@ -155,11 +132,7 @@ def _of_strength(results: Results) -> Iterator[Block]:
     yield Block(f"result{ending(of)}", f"Result{of}", _numbers(results))
     if results.strength.error and results.breakdown:
         numbers = _breakdown(results, results.strength.error)
-        yield Block(f"uncertainty{ending(of)}", f"Uncertainty of {_called(results)}", numbers)
-
-
-def _called(results: Results) -> str:
-    return results.strength.name if results.others else "the signal strength"
+        yield Block(f"uncertainty{ending(of)}", f"Uncertainty of {called(results)}", numbers)
 
 
 def _numbers(results: Results) -> str:
@@ -220,11 +193,6 @@ def _channel(channel: Channel, drawn: Sequence[str], axis: Axis) -> Block:
     stages = [it for it in ("prefit", "postfit") if f"{it}_{channel.name}" in drawn]
     figures = [(f"{it}_{channel.name}", replace(_STACK, title=f"{channel.name}, {it}")) for it in stages]
     return Block(f"channel_{channel.name}", f"Channel {channel.name}", note + numbers, figures)
-
-
-def _smoothed(names: Sequence[str]) -> Iterator[Block]:
-    if names:
-        yield Block("smoothed", "Smoothed variations", "", [(name, _RATIOS) for name in names], True)
 
 
 def _parameters(results: Results) -> str:

@@ -59,19 +59,15 @@ def sign_of_densities(negative: float) -> tuple[str, str, str]:
 
 @dataclass(frozen=True)
 class Unbinned:
-    """The channels without bins, the closure of their ratios by channel, and pseudo-experiments if there are any."""
+    """The channels without bins, and the closure of their ratios by channel."""
 
     channels: Sequence[UnbinnedChannel]
     closures: dict[str, RatioClosure]
-    experiments: Experiments | None
 
     @classmethod
-    def read(cls, channels: Sequence[UnbinnedChannel], closures: Mapping[str, Path], directory: Path) -> Unbinned:
-        """What is known of channels, and in the directory of the fit; pseudo-experiments of an earlier fit do not count."""
-        toys, model = directory / "toys" / "toys.json", directory / "workspace.json"
-        is_new = toys.exists() and toys.stat().st_mtime >= model.stat().st_mtime
-        found = {name: RatioClosure.read(path) for name, path in closures.items()}
-        return cls(channels, found, read_or_none(Experiments, toys) if is_new else None)
+    def read(cls, channels: Sequence[UnbinnedChannel], closures: Mapping[str, Path]) -> Unbinned:
+        """What is known of channels."""
+        return cls(channels, {name: RatioClosure.read(path) for name, path in closures.items()})
 
     def answers(self, results: Results) -> Iterator[Answer]:
         """The verdicts."""
@@ -82,7 +78,7 @@ class Unbinned:
             found, numbers = "look", f"{numbers} But the ratios are not known well enough to rely on that."
         signals = {name for it in results.by_strength for name in it.signals}
         seen = self._data(signals) if any(it.observed for it in self.channels) else []
-        for question, state, text in ((pays, found, numbers), *seen, *checks, self._coverage()):
+        for question, state, text in ((pays, found, numbers), *seen, *checks):
             yield Answer(question, state, text, f"#{ANCHOR}")
 
     def _data(self, signals: Collection[str]) -> Iterator[tuple[str, str, str]]:
@@ -131,17 +127,21 @@ class Unbinned:
         text = text if spread else "There is one of each fold. Several, as in `seeds: 3`, show by how much they differ."
         yield "Enough networks?", state_of(max(spread.values()), _SPREAD) if spread else "open", text
 
-    def _coverage(self) -> tuple[str, str, str]:
-        question, found = "Do intervals cover?", self.experiments
+    def coverage(self, directory: Path) -> Answer:
+        """The verdict by the pseudo-experiments in the directory of the fit; those of an earlier fit do not count."""
+        question, link = "Do intervals cover?", f"#{ANCHOR}"
+        toys, model = directory / "toys" / "toys.json", directory / "workspace.json"
+        is_new = toys.exists() and toys.stat().st_mtime >= model.stat().st_mtime
+        found = read_or_none(Experiments, toys) if is_new else None
         if found is None:
-            return question, "open", "`nanoml toys`, and then `nanoml draw`, tell."
+            return Answer(question, "open", "`nanoml toys`, and then `nanoml draw`, tell.", link)
         share = float(np.mean(np.abs(found.roots) < 1))
         error = (_COVERED * (1 - _COVERED) / found.count) ** 0.5
         text = (
             f"Intervals of one standard deviation cover in {percentage(share, error)} of {found.count} pseudo-experiments. These are drawn "
             "from the densities, and so do not know what networks got wrong."
         )
-        return question, state_of(abs(share - _COVERED) / error, (2.0, 4.0)), text
+        return Answer(question, state_of(abs(share - _COVERED) / error, (2.0, 4.0)), text, link)
 
     def block(self, results: Results, directory: Path) -> Block:
         """The comparison with fits in bins, and the figures of the closure that there are beside the directory of the fit."""

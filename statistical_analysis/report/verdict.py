@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from MLTools.NanoML.errors import listed
-from MLTools.NanoML.report.page import Answer, digits, state_of
+from MLTools.NanoML.report.page import Answer, Digest, digits, percentage, rounded, state_of
+from statistical_analysis.report.unbinned import gain
 from statistical_analysis.results import CONSTRAINED, Results, ending
 from statistical_analysis.samples import LARGE_CHANGE, Remark
 from statistical_analysis.toys.experiments import FEWEST
@@ -19,7 +20,7 @@ _PULL = (2.0, 3.0)
 _CORRELATION = (0.5, 0.9)
 _PROBABILITY = (0.05, 0.01)
 _CLOSURE = 0.02  # of the signal strength: Asimov data must give back what they were made with
-_MOST = 8  # names in a sentence
+_MOST, _IMPACTS = 8, 4  # names in a sentence
 
 
 def verdict(results: Results, remarks: Sequence[Remark] | None) -> list[Answer]:
@@ -201,3 +202,32 @@ def _remarks(question: str, remarks: Sequence[Remark] | None, kinds: Sequence[st
     large = list(dict.fromkeys(f"{it.process} in {it.channel}" for it in found if it.share > LARGE_CHANGE))
     made = f" More than a tenth of a template of {listed(large, _MOST)} was made by this." if large else ""
     return Answer(question, "bad" if large else "look", f"{texts[0]}.{others}{made}")
+
+
+def digest(results: Results) -> Digest:
+    """The limit or, without one, the significance; and the error of the signal strength with what it consists of."""
+    upper, discovery, parts = results.limit, results.significance, sorted(results.breakdown, key=lambda it: -it.error)
+    kind, found = ("expected", discovery.expected) if discovery.observed is None else ("observed", discovery.observed)
+    found = round(found, 2)
+    number, what = rounded(found), f"{kind} significance"
+    if upper:
+        _, low, median, high, _ = upper.expected
+        number = rounded(median if upper.observed is None else upper.observed, high - low)
+        band = f"68 %: {rounded(low, high - low)} to {rounded(high, high - low)}"
+        band = band if upper.observed is None else f"expected {rounded(median, high - low)}, {band}"
+        what = f"{kind} limit on {called(results)} at {percentage(upper.level)} CL ({band}); {what} {rounded(found)}"
+    text = f"{results.summary[:1].upper()}{results.summary[1:]}."
+    if results.impacts:
+        largest = [f"{it.parameter} ({rounded(it.size, it.size)})" for it in results.impacts[:_IMPACTS]]
+        text += f" Largest impacts: {', '.join(largest)}."
+    if results.comparisons:
+        text += f" {gain(results)[2]}"
+    error, at = results.strength.uncertainty, f" at {results.hypothesis}" if results.hypothesis else ""
+    sizes = listed([f"{it.group} {rounded(it.error, it.error)}" for it in parts])
+    of = f"uncertainty of {called(results)}{at}{': ' * bool(parts)}{sizes}"
+    return Digest(number, what, text, (error, of) if error else ("", ""))
+
+
+def called(results: Results) -> str:
+    """The signal strength in words: its name if there are several."""
+    return results.strength.name if results.others else "the signal strength"

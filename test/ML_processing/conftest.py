@@ -221,7 +221,7 @@ def run(files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def measured(run: Path, files: list[Path]) -> dict[str, Any]:
     """Its evaluation, with the report in the directory of the training."""
-    from ML_processing.evaluation.report import evaluate
+    from services.evaluations import evaluate
 
     return evaluate(run, files, run)
 

@@ -188,7 +188,7 @@ PER_ERA = WITH_DATA.replace("train: {", "train: {per_era: true, ") + "blind: {re
 def test_each_era_has_a_training_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(PER_ERA)
     hdf5, out = tmp_path / "a" / "hdf5", tmp_path / "a"
-    made = {"train": "training_{}/training.json", "evaluate": "training_{}/report.html", "export": "model_{}.onnx"}
+    made = {"train": "training_{}/training.json", "evaluate": "training_{}/metrics.json", "export": "model_{}.onnx"}
     for stage in pipeline_stages(load(tmp_path / "a.yaml"), tuple(made)):
         for task, era in zip(stage.tasks, ("2018", "2022"), strict=True):
             assert (task.name, task.outputs[0]) == (era, out / made[stage.name].format(era))

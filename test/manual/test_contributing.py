@@ -224,8 +224,8 @@ def test_a_figure_of_the_report(copy: Copy, tmp_path: Path, sample: Path) -> Non
     content = {"luminosity": 1.0, "datasets": datasets, "convert": {"features": ["MET_pt", "nJet"]}, "train": train}
     (tmp_path / "a.yaml").write_text(json.dumps(content))
     module = copy.checkout / "ML_processing" / "evaluation" / "sections" / "weights.py"
-    (changed,) = json.loads(copy.run(SECTION.replace("MODULE", repr(str(module))), tmp_path))
-    assert changed == {"report": "ML_processing.evaluation.sections.weights was changed"}
+    measured, _ = json.loads(copy.run(SECTION.replace("MODULE", repr(str(module))), tmp_path))
+    assert measured == {"report": "ML_processing.evaluation.sections.weights was changed"}
     run = tmp_path / "a" / "training"
     shown = json.loads((run / "metrics.json").read_text())["plots"]["weights"]
     assert [it["name"] for it in shown["classes"]] == ["WZTo3LNu_Pt100", "ZGToLLG_PtG100"]

@@ -21,7 +21,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.stages import NAMES
 from MLTools.NanoML.workflow.pipeline import between, execute, planned, redraw
-from MLTools.NanoML.workflow.record import Reach, Records
+from MLTools.NanoML.workflow.record import Records
 from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,12 +29,12 @@ for _module in ("data_processing.skim.stage", "ML_processing.stages", "statistic
     pytest.importorskip(_module)
 
 WHOLE = ("roc", "prefit_SR_2018", "postfit_SR_2018")
-DRAWN = ["evaluate", "draw", "fit"]  # the stages that make figures
-FILLED = ["fill", "histogram", "draw", "fit"]
-LEARNT = ["train", "evaluate", "export", "score", *FILLED]
+DRAWN = ["report", "draw", "plot"]
+FILLED = ["fill", "histogram", "draw", "fit", "plot"]
+LEARNT = ["train", "evaluate", "report", "export", "score", *FILLED]
 BEHIND_CONVERSION = ["convert", *LEARNT]
-WEIGHTED = ["convert", "evaluate", "normalise", "score", *FILLED]
-BEHIND_SKIMS = ["skim", "convert", "train", "evaluate", "export", "normalise", "score", *FILLED]
+WEIGHTED = ["convert", "evaluate", "report", "normalise", "score", *FILLED]
+BEHIND_SKIMS = ["skim", "convert", "train", "evaluate", "report", "export", "normalise", "score", *FILLED]
 MORE = """
 import functools
 import importlib
@@ -156,7 +156,9 @@ CROSS_SECTION = replaced("wz.yaml", "0.0546}", "0.06}")
     ("edit", "expected"),
     [
         pytest.param(LABEL, DRAWN, id="a label"),
-        pytest.param(CONTROL_REGION, ["convert", "evaluate", "score", *FILLED], id="a region that is not trained on"),
+        pytest.param(
+            CONTROL_REGION, ["convert", "evaluate", "report", "score", *FILLED], id="a region that is not trained on"
+        ),
         pytest.param(replaced("wz.yaml", "< 15", "< 10"), BEHIND_CONVERSION, id="a region that is trained on"),
         pytest.param(replaced("wz.yaml", "epochs: 1\n", "epochs: 2\n"), LEARNT, id="the training"),
         pytest.param(
@@ -171,7 +173,7 @@ CROSS_SECTION = replaced("wz.yaml", "0.0546}", "0.06}")
         pytest.param(CROSS_SECTION, WEIGHTED, id="a cross section"),
         pytest.param(replaced("wz.yaml", "[30, 60, 120]", "[20, 60, 120]"), FILLED, id="bins of a figure"),
         pytest.param(
-            replaced("wz.yaml", "background: 10 %", "background: 20 %"), ["fit"], id="an uncertainty of the fit"
+            replaced("wz.yaml", "background: 10 %", "background: 20 %"), ["fit", "plot"], id="an uncertainty of the fit"
         ),
         pytest.param(replaced("tables/sf.json", "1.0", "1.1"), BEHIND_SKIMS, id="a table"),
         pytest.param(replaced("cuts_by_name.py", "20", "30"), BEHIND_SKIMS, id="a helper that is imported by its name"),
@@ -241,7 +243,7 @@ def test_weights_and_regions_are_made_again_as_the_whole_without_a_network(
     with runs_of_networks() as evaluated:
         execute(load(copied / "wz.yaml"), between(None, "histogram"), False, lambda _: None)
     assert (runs, evaluated, [path.read_bytes() for path in kept]) == ([], [], records)
-    assert [*redone(copied)] == ["draw", "fit"]
+    assert [*redone(copied)] == ["fit", "plot"]
     part, again = results(copied), metrics(copied)
     assert part[0] != before[0]
     assert again["regions"]["CR_b"] != measured["regions"]["CR_b"]
@@ -271,7 +273,6 @@ def test_a_label_is_drawn_and_nothing_is_measured_or_fitted_again(
     assert changed == {"roc", "postfit_SR_2018"}
     in_page = base64.b64encode((copied / "wz/training/roc.png").read_bytes()).decode()
     assert in_page in (copied / "wz/training/report.html").read_text()
-    assert {it.reach for each in planned(config, NAMES) for it in each.reasons.values()} == {Reach.PART}
     assert [*redone(copied)] == DRAWN
     redraw(config, [], False, lambda _: None)
     assert (redone(copied), [path.read_bytes() for path in numbers]) == ({}, contents)
@@ -314,7 +315,7 @@ def test_what_is_to_be_measured_or_fitted_again_is_not_drawn(copied: Path, capsy
     redraw(load(copied / "wz.yaml"), [], True, lambda _: None)
     told = " ".join(capsys.readouterr().err.split())
     assert "Left as it is, since drawing is not enough: fit: 1 of 1 to do all: settings.toys" in told
-    assert "evaluate: 1 of 1 to do" in told
+    assert "report: 1 of 1 to do" in told
     with pytest.raises(NanoMLError, match=r"^pulls: there is no such figure\. Known are ZCand_.*, roc, "):
         redraw(load(copied / "wz.yaml"), ["roc", "pulls"], False, lambda _: None)
     assert {path: path.read_bytes() for path in pages} == pages
@@ -359,7 +360,7 @@ def test_our_own_code_redoes_what_it_makes(
     (tmp_path / "code" / path).write_text(text.replace(old, new))
     found = [*redone(copied)]
     if expected is None:  # what reads objects
-        assert found[-4:] == FILLED
+        assert found[-5:] == FILLED
         assert {"convert", "train"} & {*found}
     else:
         assert found == expected

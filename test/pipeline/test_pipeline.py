@@ -190,7 +190,7 @@ def test_what_was_lost_is_made_again(example: Path) -> None:
     (example / "trilepton/scores/ZGToLLG_PtG100/ZGToLLG_PtG100_1.root").unlink()
     lost = {stage: list(tasks) for stage, tasks in to_do(example).items() if tasks}
     assert lost == {"score": ["ZGToLLG_PtG100/ZGToLLG_PtG100_1"]}
-    assert list(to_do(example, "--from", "train", "--to", "export")) == ["train", "evaluate", "export"]
+    assert list(to_do(example, "--from", "train", "--to", "export")) == ["train", "evaluate", "report", "export"]
     done = nanoml("score", "trilepton.yaml", cwd=example)
     assert "score: 1 of 9 to do" in done.stderr
 

@@ -117,7 +117,9 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path, monkeypatch
     write(tmp_path / "WZ.root", 2, 600, -0.5)
     write(tmp_path / "Muon.root", 3, 300, -0.5, run=320_000)
     analysis.write_text(CONFIG)
-    assert "fill, histogram, draw, fit must be done first" in refused("unblind", analysis, "all", "--because", "so")
+    assert "fill, histogram, draw, fit, plot must be done first" in refused(
+        "unblind", analysis, "all", "--because", "so"
+    )
     nanoml_does("run", analysis)
     assert has_data(workdir) == BLIND
     blind = shown(workdir)
@@ -152,7 +154,7 @@ def test_no_accident_shows_data_of_the_signal_region(tmp_path: Path, monkeypatch
 
     # what is expected must be known, and the name of the analysis
     analysis.write_text(CONFIG.replace("10 %", "+20 % -10 %"))
-    assert "What is expected is not known, since fit must be done first" in refused("unblind", analysis, "SR")
+    assert "What is expected is not known, since fit, plot must be done first" in refused("unblind", analysis, "SR")
     analysis.write_text(CONFIG)
     asked = refused("unblind", analysis, "all", says="it is final\nno\n")
     assert "That is not search: the analysis stays blind" in asked

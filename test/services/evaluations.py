@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,12 +14,14 @@ import pytest
 from matplotlib.figure import Figure
 from torch import nn
 
+from ML_processing.evaluation import report
 from ML_processing.evaluation.content import Evaluation, all_sections
 from ML_processing.evaluation.scored import ClassEvents, EventCounts
 from ML_processing.evaluation.sections.data import DataComparison
 from ML_processing.evaluation.sections.regions import RegionResult
 from ML_processing.events.survey import ClassTotal
 from ML_processing.models.scaling import Scaling, Unscaled
+from MLTools.NanoML.report.section import PRIVATE_WORK
 from services.arrays import parts
 
 T = TypeVar("T")
@@ -34,6 +37,13 @@ def evaluation(sections: Mapping[Any, Any], effective: Mapping[str, float] = EFF
     """Some sections, and the effective numbers of events."""
     classes = {name: ClassEvents(ClassTotal(round(it), it), it, 0.0) for name, it in effective.items()}
     return part(Evaluation, sections=sections, events=part(EventCounts, classes=classes), classes=[*effective])
+
+
+def evaluate(run: Path, files: Sequence[Path], directory: Path, *given: Any, **named: Any) -> dict[str, Any]:
+    """Measure a training and draw its report; return metrics.json."""
+    content = report.evaluate(run, files, directory, *given, **named)
+    report.draw_report(run, directory, PRIVATE_WORK)
+    return content
 
 
 def exact(value: Any) -> Any:

@@ -28,16 +28,8 @@ from MLTools.NanoML.report.stack import Bins, Drawn, Stack
 from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
 from services.workspaces import free, of_simulation, sample, several, simple
-from statistical_analysis.fit import (
-    FitJob,
-    agreement,
-    check,
-    fit,
-    fit_workspace,
-    fitted_processes,
-    read_workspace,
-    translate,
-)
+from statistical_analysis.draw import check, draw_fit, fit_workspace
+from statistical_analysis.fit import FitJob, agreement, fit, fitted_processes, read_workspace, translate
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.model import statistical_model
@@ -104,9 +96,12 @@ def test_what_a_paper_does_not_need_is_beside_the_figure() -> None:
 @pytest.mark.usefixtures("no_pdfs")
 def test_no_output_of_a_blind_fit_has_observed_data(of_one_era: Templates, settings: Fit, tmp_path: Path) -> None:
     """Nor has one that need not be blind if the data of its bins are hidden."""
-    done = fit(job(with_data(of_one_era, STRANGE), settings, tmp_path / "blind"))
+    blind = job(with_data(of_one_era, STRANGE), settings, tmp_path / "blind")
     hidden = with_data(of_one_era, np.nan)
-    assert fit(job(hidden, settings, tmp_path / "other", "with data: no channel is in a blind region")) == done
+    other = job(hidden, settings, tmp_path / "other", "with data: no channel is in a blind region")
+    done = fit(blind)
+    assert fit(other) == done
+    assert draw_fit(blind, PRIVATE_WORK) == draw_fit(other, PRIVATE_WORK)
     assert read_results(tmp_path / "other/fit/results.json").unblinded is None
     assert done["summary"].endswith("; blinded")
     files = sorted(path.name for path in (tmp_path / "blind/fit").iterdir())
@@ -129,7 +124,9 @@ def test_no_output_of_a_blind_fit_has_observed_data(of_one_era: Templates, setti
 def test_an_unblinded_fit_says_by_whom(of_one_era: Templates, settings: Fit, tmp_path: Path) -> None:
     by = "unblinded by me@here on 2026-01-02"
     settings = replace(settings, smooth=["jes"], groups={"jets": ["je*"]})
-    done = fit(job(with_data(of_one_era, 30.0, 31.0), settings, tmp_path, by))
+    unblinded = job(with_data(of_one_era, 30.0, 31.0), settings, tmp_path, by)
+    done = fit(unblinded)
+    draw_fit(unblinded, PRIVATE_WORK)
     assert done["summary"].endswith(by)
     results = read_results(tmp_path / "fit/results.json")
     assert results.unblinded == by

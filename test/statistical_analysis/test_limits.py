@@ -15,6 +15,7 @@ pytest.importorskip("mplhep")
 pytest.importorskip("statistical_analysis.limits")
 
 from MLTools.NanoML.batch.job import decode, encode
+from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import (
     DATA,
@@ -30,10 +31,11 @@ from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.schema.plain import build, plain
 from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
-from statistical_analysis.fit import _no_fit
+from statistical_analysis.draw import draw_fit
+from statistical_analysis.fit import FitJob
 from statistical_analysis.limits import FittedPoint, Limits, Point, excluded, in_words, together
 from statistical_analysis.results import FREE, Limit, NoFit, Parameter, Results, Scan, Significance, read_results
-from statistical_analysis.stages import fit_stage, limits_stage
+from statistical_analysis.stages import fit_stage, limits_stage, plot_stage
 
 VALUES = (600.0, 1000.0, 2000.0)
 ANALYSIS = """
@@ -147,7 +149,7 @@ def done(analysis: Analysis) -> Limits:
     stage, last = fit_stage(analysis), limits_stage(analysis)
     assert last is not None
     assert [task.name for task in stage.tasks] == ["mass600", "mass1000", "mass2000"]
-    for task in [*stage.tasks, *last.tasks]:
+    for task in [*stage.tasks, *plot_stage(analysis).tasks, *last.tasks]:
         json.dumps(task.settings)
         decode(json.loads(json.dumps(encode(task.work))))()
         assert all(path.is_file() for path in task.outputs)
@@ -232,7 +234,8 @@ def test_a_value_without_a_limit_is_named(tmp_path: Path, medians: list[float | 
 def test_a_signal_without_events_has_no_figures(tmp_path: Path) -> None:
     for kind in ("png", "pdf", "json"):
         (tmp_path / f"limit.{kind}").touch()  # of an earlier fit
-    _no_fit(NoFit("NanoML", "no fit", None, ("signal",), "mass = 600"), PRIVATE_WORK, tmp_path)
+    NoFit("NanoML", "no fit", None, ("signal",), "mass = 600").write(tmp_path / "results.json")
+    draw_fit(FitJob(tmp_path / "h.h5", tmp_path, Fit({}), {}, {}, [], True, None, "a.yaml:7"), PRIVATE_WORK)
     assert {it.name for it in tmp_path.iterdir()} == {"report.html", "results.json"}
 
 

@@ -24,10 +24,12 @@ from MLTools.NanoML.contracts.closure import CLOSURE, ClosureTest, RatioClosure
 from MLTools.NanoML.contracts.densities import Densities, UnbinnedChannel, UnbinnedChannels
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from services.unbinned import BACKGROUND, MEAN, SIGNAL, Floats, channel, events, expected, model
 from statistical_analysis import inference
+from statistical_analysis.draw import draw_fit
 from statistical_analysis.fit import FitJob, fit
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
@@ -224,7 +226,9 @@ def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / f"ratios/{it.name}.png").write_bytes(b"")
     settings, others = Fit(channels={"SR": "score"}, unbinned=["SR"]), ({}, {}, [], False, "with data", "a.yaml:7")
     job = FitJob(tmp_path / "histograms.h5", tmp_path / "fit", settings, *others)
-    fit(replace(job, densities=tmp_path / "densities.h5", closures={"SR": tmp_path / "ratios/SR_closure.json"}))
+    job = replace(job, densities=tmp_path / "densities.h5", closures={"SR": tmp_path / "ratios/SR_closure.json"})
+    fit(job)
+    draw_fit(job, PRIVATE_WORK)
     found = read_results(tmp_path / "fit/results.json")
     assert isinstance(found, Results)
     assert found.goodness is None
@@ -244,17 +248,17 @@ def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.M
     assert answers["All shapes learned?"].text.startswith("Of scale no network has learned the shape")
     assert answers["Do reweighted events look like true ones?"].text == f"SR: {closure.text}"
     assert "2.5 % in SR (4 networks)" in answers["Enough networks?"].text
-    assert answers["Do intervals cover?"].state == "open"
     assert {answers[it].state for it in ("Are data where simulation is?", "Are densities positive?")} == {"good"}
     assert 'id="unbinned"' in (tmp_path / "fit/report.html").read_text()
     assert not (tmp_path / "fit/datacard.txt").exists()
     # of pseudo-experiments that were made after the fit, the page tells
-    roots = tuple(np.random.default_rng(1).normal(0, 1, 1000).tolist())
-    toys = Experiments("NanoML", 1.0, 1, roots, roots, roots, (), 950, False)
-    seen = Unbinned([made], {"SR": closure}, toys)
-    assert next(it for it in seen.answers(found) if it.question == "Do intervals cover?").state == "good"
-    seen = replace(seen, experiments=replace(toys, roots=tuple(2 * it for it in roots)))
-    assert next(it for it in seen.answers(found) if it.question == "Do intervals cover?").state == "bad"
+    seen, roots = Unbinned([made], {"SR": closure}), np.random.default_rng(1).normal(0, 1, 1000)
+    assert seen.coverage(tmp_path / "fit").state == "open"
+    make_directory(tmp_path / "fit/toys")
+    for width, state in ((1, "good"), (2, "bad")):
+        pulls = tuple((width * roots).tolist())
+        Experiments("NanoML", 1.0, 1, pulls, pulls, pulls, (), 950, False).write(tmp_path / "fit/toys/toys.json")
+        assert seen.coverage(tmp_path / "fit").state == state
 
 
 def test_noise_of_ratios_is_a_promise_that_simulated_events_do_not_hold() -> None:
@@ -276,7 +280,7 @@ def test_noise_of_ratios_is_a_promise_that_simulated_events_do_not_hold() -> Non
 
     for it, state in ((background, "good"), (noisy, "bad")):
         mine = replace(made, processes={**made.processes, "background": it})
-        assert [state] == [found for _, found, _ in Unbinned([mine], {}, None)._promise(errors(mine))]
+        assert [state] == [found for _, found, _ in Unbinned([mine], {})._promise(errors(mine))]
 
 
 def test_data_beyond_simulation_are_told() -> None:
@@ -289,7 +293,7 @@ def test_data_beyond_simulation_are_told() -> None:
     processes = {**made.processes, "background": replace(made.processes["background"], nominal=odd)}
     outlying = replace(made, processes=processes)
     assert beyond_simulation(outlying, ["signal"]) == (2, chance)
-    ((_, state, text),) = Unbinned([outlying], {}, None)._data(["signal"])
+    ((_, state, text),) = Unbinned([outlying], {})._data(["signal"])
     assert (state, "2 in SR (by chance 0.0" in text, "Look at them" in text) == ("bad", True, True)
 
 
@@ -329,4 +333,4 @@ fit: {channels: {SR: signal}, unbinned: SR}
     (job,) = task.work.args  # type: ignore[attr-defined]
     assert job.densities == layout.densities
     assert job.closures == {"SR": layout.ratios("SR", CLOSURE)}
-    assert {it.name for it in task.outputs} == {"results.json", "workspace.json", "report.html"}
+    assert {it.name for it in task.outputs} == {"results.json", "workspace.json"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -77,27 +78,27 @@ class Scores(Part):
     def draw(self, style: Style) -> Figure:
         """Histograms for training events, points with errors for test events."""
         figure, axes = single(style, f"{self.events:,} events")
-        edges = self.edges
-        centers = (edges[1:] + edges[:-1]) / 2
-        heights = []
-        for it in self.classes:
-            look, name = style.line(it.name), shorten(style.name(it.name), 16)
-            training, test = it.training.values, it.test.values
-            axes.stairs(training, edges, label=f"{name}, training", **look)
-            if it.name == self.signal:
-                axes.stairs(training, edges, fill=True, color=look["color"], alpha=0.15)
-            shown = f"{name}, test" + (f" (KS {it.probability:.2g})" if it.probability is not None else "")
-            axes.errorbar(centers, test, it.test.errors, label=shown, **style.marker(it.name))
-            heights += [training, test]
-        every = np.concatenate(heights)
-        lowest, highest = min(every[every > 0], default=0.1) / 2, max(every.max(), 0.1)
-        axes.set_yscale("log")
-        axes.set_xlim(0, 1)
-        axes.set_ylim(lowest, highest * 1.5)
-        axes.set_xlabel(style.axis(self.label))
-        axes.set_ylabel(f"Fraction of events / {edges[1] - edges[0]:.2g}")
+        self.show(axes, style, 1.5, 2.2, 6)
+        for it in (it for it in self.classes if it.name == self.signal):
+            axes.stairs(it.training.values, self.edges, fill=True, color=style.color(it.name), alpha=0.15)
+        axes.set_ylabel(f"Fraction of events / {self.edges[1] - self.edges[0]:.2g}")
         legend_above(axes, loc="upper center")
         return figure
+
+    def show(self, axes: Axes, style: Style, above: float, width: float, size: float) -> None:
+        """Fill a panel: with room `above`, lines of a width, and points of a size."""
+        centers, heights = (self.edges[1:] + self.edges[:-1]) / 2, list[NDArray[np.generic]]()
+        for it in self.classes:
+            name, (training, test) = shorten(style.name(it.name), 16), (it.training.values, it.test.values)
+            axes.stairs(training, self.edges, label=f"{name}, training", **style.line(it.name, width))
+            shown = f"{name}, test" + (f" (KS {it.probability:.2g})" if it.probability is not None else "")
+            axes.errorbar(centers, test, it.test.errors, label=shown, **style.marker(it.name, size))
+            heights += [training, test]
+        every = np.concatenate(heights)
+        axes.set_yscale("log")
+        axes.set_ylim(min(every[every > 0], default=0.1) / 2, max(every.max(), 0.1) * above)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel(style.axis(self.label))
 
 
 @section("probabilities", only="classification", after="scores")
@@ -131,20 +132,7 @@ class Probabilities(Part):
         panels, first = self.panels, self.panels[0]
         figure, all_axes = grid(style, len(panels), f"{first.events:,} events", min(len(panels), 3), (5.4, 4.4))
         for axes, panel in zip(all_axes, panels, strict=True):
-            edges = panel.edges
-            heights: list[NDArray[np.generic]] = [np.zeros(0)]
-            for it in panel.classes:
-                name = style.name(it.name)
-                axes.stairs(it.training.values, edges, label=f"{name}, training", **style.line(it.name, 1.6))
-                centers = (edges[1:] + edges[:-1]) / 2
-                points = {**style.marker(it.name, 4), "elinewidth": 1, "label": f"{name}, test"}
-                axes.errorbar(centers, it.test.values, it.test.errors, **points)
-                heights += [it.training.values, it.test.values]
-            every = np.concatenate(heights)
-            axes.set_yscale("log")
-            axes.set_ylim(min(every[every > 0], default=0.1) / 2, max(every.max(), 0.1) * 2)
-            axes.set_xlim(0, 1)
-            axes.set_xlabel(style.axis(panel.label))
+            panel.show(axes, style, 2, 1.6, 4)
             axes.set_ylabel("Fraction of events")
         legend_below(figure, all_axes[0], 6)
         return figure

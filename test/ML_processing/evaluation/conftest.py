@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from ML_processing.evaluation.report import evaluate
 from ML_processing.training.train import train
-from services.evaluations import draw_only
+from services.evaluations import draw_only, evaluate
 from services.trainings import QUICK
 
 

@@ -15,7 +15,6 @@ import pytest
 
 from ML_processing.evaluation import data_comparison as events
 from ML_processing.evaluation.data_comparison import region_events
-from ML_processing.evaluation.report import evaluate
 from ML_processing.evaluation.sections.data import DataComparison
 from ML_processing.metrics.measured import as_json
 from ML_processing.requests import DataRequest
@@ -23,7 +22,7 @@ from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import part_of
-from services.evaluations import draw_only, undefined_in
+from services.evaluations import draw_only, evaluate, undefined_in
 from services.trainings import QUICK, event_rows
 
 pytestmark = pytest.mark.exhaustive("each section and answer of the report")

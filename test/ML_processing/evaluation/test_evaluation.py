@@ -13,7 +13,6 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ML_processing.evaluation.report import evaluate
 from ML_processing.evaluation.sections.cuts import is_mass
 from ML_processing.events.data import Table
 from ML_processing.events.survey import make_splits
@@ -25,7 +24,7 @@ from MLTools.NanoML.config.training import Against, Decorrelation, Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report import figures
 from MLTools.NanoML.report.page import with_error
-from services.evaluations import draw_only, undefined_in
+from services.evaluations import draw_only, evaluate, undefined_in
 from services.trainings import changing
 
 Toy, Tested = Callable[..., Path], tuple[Training, Table, Any]

@@ -28,9 +28,9 @@ from ML_processing.evaluation.sections.cuts import (
 )
 from ML_processing.evaluation.sections.data import DataComparison
 from ML_processing.evaluation.sections.drift import Drift, FeatureDrift
+from ML_processing.evaluation.sections.faults import Losses
 from ML_processing.evaluation.sections.importance import Importance, InputImportance
 from ML_processing.evaluation.sections.inputs import ClassMatrix, Correlations, Distributions, InputShape
-from ML_processing.evaluation.sections.loss import Losses
 from ML_processing.evaluation.sections.regions import RegionResult
 from ML_processing.evaluation.sections.regression import Prediction, Predictions, Profile, ResidualShapes
 from ML_processing.evaluation.sections.roc import Curve, RocCurves

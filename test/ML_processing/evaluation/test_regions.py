@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ML_processing.evaluation.report import _draw, evaluate
+from ML_processing.evaluation.report import _draw
 from ML_processing.evaluation.sections.regions import Regions
 from ML_processing.training.data import read
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.report.section import PRIVATE_WORK
-from services.evaluations import draw_only, evaluation, undefined_in
+from services.evaluations import draw_only, evaluate, evaluation, undefined_in
 from services.trainings import QUICK
 
 pytestmark = pytest.mark.exhaustive("each section and answer of the report")

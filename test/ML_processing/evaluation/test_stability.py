@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ML_processing.evaluation.report import evaluate
 from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.evaluation.sections.stability import Eras, Repeat, Repeats, repeated
 from ML_processing.metrics.measured import Measured
@@ -30,7 +29,7 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report import figures
 from MLTools.NanoML.report.page import Answer
 from MLTools.NanoML.schema.plain import build
-from services.evaluations import draw_only, evaluation
+from services.evaluations import draw_only, evaluate, evaluation
 from services.shiftedbackground import ShiftedBackground
 from services.trainings import OF_RESULT, changing
 

@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from ML_processing.evaluation.report import evaluate
 from ML_processing.evaluation.sections.variations import Change, Variation, Variations, VariedDiscriminant, VariedYields
 from ML_processing.events.columns import Source, sources_of
 from ML_processing.metrics.significance import asimov, discovery
@@ -27,7 +26,7 @@ from MLTools.NanoML.contracts.hdf5 import ConvertedWeight
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, WeightSums
 from MLTools.NanoML.report.page import with_error
-from services.evaluations import draw_only, evaluation, undefined_in
+from services.evaluations import draw_only, evaluate, evaluation, undefined_in
 
 pytestmark = pytest.mark.exhaustive("each section and answer of the report")
 

@@ -20,8 +20,8 @@ from ML_processing.evaluation.sections.classification import Classification, Cla
 from ML_processing.evaluation.sections.cuts import SculptedMass, SculptedMasses, ShapeAfterCut
 from ML_processing.evaluation.sections.data import Data, DataComparison
 from ML_processing.evaluation.sections.drift import Drift, FeatureDrift
+from ML_processing.evaluation.sections.faults import Losses
 from ML_processing.evaluation.sections.importance import Importance, InputImportance
-from ML_processing.evaluation.sections.loss import Losses
 from ML_processing.evaluation.sections.regression import Accuracy, Regression, Residuals
 from ML_processing.evaluation.sections.roc import RocCurves
 from ML_processing.evaluation.sections.scores import Confusion

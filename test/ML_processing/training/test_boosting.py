@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from ML_processing.evaluation.report import evaluate
 from ML_processing.events.inputs import Inputs
 from ML_processing.export.export import export
 from ML_processing.models.network import scores_of
@@ -22,7 +21,7 @@ from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Export, Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
-from services.evaluations import draw_only
+from services.evaluations import draw_only, evaluate
 from services.toys import MovingSignal
 from services.trainings import auc_lost
 

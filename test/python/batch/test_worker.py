@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -17,7 +18,7 @@ pytest.importorskip("data_processing.skim.skim")
 
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
-from MLTools.NanoML.batch.job import FAILED, PERMANENT, Attempt, Job, JobProblem, JobResult, digest_of
+from MLTools.NanoML.batch.job import FAILED, PERMANENT, Job, JobProblem, JobResult, digest_of
 from MLTools.NanoML.batch.worker import Staging
 from MLTools.NanoML.batch.worker import work as do
 from MLTools.NanoML.errors import NanoMLError
@@ -157,7 +158,7 @@ def test_a_file_that_cannot_be_read_fails_alone(make: Make, tmp_path: Path) -> N
     assert problem.kind == "unreadable"
     assert not (tmp_path / "work" / "0.root").exists()
     assert work(job, tmp_path / "result.json") == FAILED  # again: the others are done already
-    assert read(tmp_path).earlier == [Attempt(result.host, "unreadable", problem.message)]
+    assert read(tmp_path).earlier == [replace(problem, host=result.host)]
 
 
 def test_a_mistake_that_stays_has_its_own_exit_code(make: Make, tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ fit: {channels: {all: wprime}, signal: signal, parameter: mass}
 
 def test_toys_need_to_know_for_which_mass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyhf")
-    fit = pytest.importorskip("statistical_analysis.fit")
-    monkeypatch.setattr(fit, "check", lambda source, output, *_: [f"from {source} to {output}"])
+    drawing = pytest.importorskip("statistical_analysis.draw")
+    monkeypatch.setattr(drawing, "check", lambda source, output, *_: [f"from {source} to {output}"])
 
     def toys(text: str, *options: str) -> str:
         """What `nanoml toys` says of an analysis; instead of a check, where this reads and writes."""

@@ -22,13 +22,14 @@ from MLTools.NanoML.workflow.pipeline import between
 def test_stages_follow_each_other() -> None:
     assert between(None, None) == NAMES
     assert between("convert", "train") == ("convert", "shuffle", "train")
+    assert between("evaluate", "evaluate") == ("evaluate", "report")
 
 
 def test_the_label_of_an_analysis_reaches_the_stages_that_draw_alone() -> None:
     pytest.importorskip("ML_processing.stages")
     pytest.importorskip("data_processing.skim.skim")
     analysis = Analysis(load(Path(__file__).resolve().parents[3] / "examples" / "trilepton.yaml"))
-    for stage, label in (("skim", None), ("train", None), ("evaluate", "Example (Pythia, not CMS)")):
+    for stage, label in (("skim", None), ("train", None), ("report", "Example (Pythia, not CMS)")):
         made = analysis.stage(declared(stage))
         assert made is not None
         assert all((task.settings.get("style") or {}).get("label") == label for task in made.tasks)

@@ -21,7 +21,7 @@ pytest.importorskip("torch")
 pytest.importorskip("XRootD")
 
 Runs = dict[str, Analysis]
-TASKS = {"skim": 6, "convert": 2, "train": 1, "evaluate": 1, "export": 1, "normalise": 2, "score": 6}
+TASKS = {"skim": 6, "convert": 2, "train": 1, "evaluate": 1, "report": 1, "export": 1, "normalise": 2, "score": 6}
 # what these files say of when, where and by which command they were made
 PLACES = ("digest", "created", "git", "command", "onnx_sha256", "environment", "arguments")
 
@@ -38,7 +38,7 @@ def runs(condor_pool: CondorPool, xrootd: Cluster, tmp_path_factory: pytest.Temp
         environment = {**xrootd.environment, **service}
         made[system] = Analysis(tmp_path_factory.mktemp(system), environment, system, xrootd.url, **sections)
     said, _ = made["condor"].begin("submit", "pipeline", "analysis.yaml", "--on", "condor").communicate(timeout=300)
-    assert "12 jobs on condor" in said
+    assert "13 jobs on condor" in said
     local, _ = made["local"].begin("run", "analysis.yaml").communicate(timeout=300)
     assert "score: analysis/scores" in local
     try:

@@ -1,0 +1,144 @@
+"""Draws fits: their figures and pages, of results that are there; fits of workspaces and cards; and checks with pseudo-experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from MLTools.NanoML.atomic import make_directory, write_text
+from MLTools.NanoML.contracts.templates import HistogramChannel, Templates
+from MLTools.NanoML.report.figures import remove_others
+from MLTools.NanoML.report.section import PRIVATE_WORK, Style
+from MLTools.NanoML.report.stack import Bins
+from statistical_analysis.fit import (
+    CREATOR,
+    FitJob,
+    fitted_processes,
+    judged,
+    model_of,
+    points_of,
+    read_fit,
+    read_workspace,
+    translate,
+    whole,
+)
+from statistical_analysis.inference import FitOrigin, infer
+from statistical_analysis.model import FitChannel, completed
+from statistical_analysis.report.page import no_fit_report, report
+from statistical_analysis.report.plots import Axis, draw_experiments, draw_results, draw_smoothed
+from statistical_analysis.report.unbinned import Unbinned
+from statistical_analysis.results import NoFit, read_results
+from statistical_analysis.toys.experiments import experiment
+from statistical_analysis.workspace import workspace
+
+_GROUPS = {"normsys": "normalisation", "lumi": "luminosity", "histosys": "shape"}  # of parameters of a workspace
+
+
+def draw_fit(job: FitJob, style: Style, only: Sequence[str] = ()) -> list[str]:
+    """Draw the figures of a fit, or some of them, and write its page; return the names of all. Those of an earlier fit are removed."""
+    results, directory = read_results(job.directory / "results.json"), job.directory
+    if isinstance(results, NoFit):  # the other values of the parameter have fits
+        write_text(directory / "report.html", no_fit_report(results, style, directory))
+        remove_others(directory, ())
+        return []
+    job, templates, unbinned = read_fit(job)
+    _, model = model_of(job, templates, 0.0)  # no data: those that may be seen are in the results
+    fitted = job.settings.channels.items()
+    shown = [it for region, name in fitted for it in templates.histogram(name).channels if it.region == region]
+    by_name = {it.name: it for it in shown}
+    axes = {it.name: _axis(job, style, templates, it, by_name[it.name]) for it in model.channels}
+    right = _conditions(job, style, templates, [*axes])
+    drawn = draw_results(style, results, axes, right, directory, only)
+    drawn += draw_smoothed(style, model, axes, directory, only)
+    blocks = []
+    if unbinned:
+        found = Unbinned.read(unbinned, job.closures)
+        results = replace(results, verdict=(*results.verdict, found.coverage(directory)))
+        blocks = [found.block(results, directory)]
+    write_text(directory / "report.html", report(results, drawn, axes, style, directory, blocks))
+    remove_others(directory, drawn)
+    return drawn
+
+
+def _conditions(job: FitJob, style: Style, templates: Templates, fitted: Collection[str]) -> str:
+    """Luminosity and energy of the channels that are fitted."""
+    channels = (it for name in job.settings.channels.values() for it in templates.histogram(name).channels)
+    return style.conditions(templates.seen(it for it in channels if it.name in fitted))
+
+
+def _axis(job: FitJob, style: Style, templates: Templates, channel: FitChannel, shown: HistogramChannel) -> Axis:
+    """The axis of a channel; bins of planes are drawn by number."""
+    first, *others = templates.histogram(job.settings.channels[channel.region]).axes
+    title = ", ".join(style.axis(it.quantity, it.title) for it in (first, *others))
+    unit = "" if others else style.unit(first.quantity, first.title)
+    return Axis(title, Bins(np.array(channel.edges), unit), style.conditions(templates.seen([shown])), first.note)
+
+
+def fit_workspace(
+    source: Path,
+    directory: Path,
+    is_blind: bool,
+    toys: int | str,
+    strengths: tuple[float, float] | None = None,
+    mass: str = "",
+) -> str:
+    """Fit a workspace of pyhf, or a datacard, which becomes one, with a page like that of an analysis; return the summary.
+
+    Parameters
+    ----------
+    source
+        A workspace, which ends with .json, or else a datacard.
+    is_blind
+        Whether nothing may depend on the data of the workspace.
+    toys
+        As the setting of the same name in the section `fit`.
+    strengths
+        The range of each signal strength; by default that of the workspace.
+    mass
+        The value of $MASS in a datacard.
+    """
+    model = None if source.suffix == ".json" else translate(source, directory, mass, is_blind)[1]
+    content = read_workspace(source) if model is None else workspace(model)
+    bins = {channel["name"]: len(channel["samples"][0]["data"]) for channel in content["channels"]}
+    axes = {name: Axis("Bin", Bins(np.arange(0.5, count + 1, dtype=np.float64))) for name, count in bins.items()}
+    unblinded = None if is_blind else f"with the data of {source.name}"
+    modifiers = (it for channel in content["channels"] for sample in channel["samples"] for it in sample["modifiers"])
+    kinds = {it["name"]: _GROUPS[it["type"]] for it in modifiers if it["type"] in _GROUPS}
+    groups = completed({}, kinds) if model is None else model.groups
+    results = infer(content, FitOrigin(CREATOR, unblinded), is_blind, groups, toys, strengths)
+    results = replace(results, processes=fitted_processes(content, {}))
+    if model is not None:
+        axes = {it.name: Axis(it.title, Bins(np.array(it.edges))) for it in model.channels}
+        results = whole(results, model)
+    results, directory = judged(results, None), make_directory(directory)
+    drawn = draw_results(PRIVATE_WORK, results, axes, "", directory)
+    write_text(directory / "report.html", report(results, drawn, axes, PRIVATE_WORK, directory, ()))
+    results.write(directory / "results.json")  # last: it stands for all of them
+    return results.summary
+
+
+def check(
+    source: Path,
+    directory: Path,
+    strength: float,
+    count: int,
+    seed: int,
+    job: FitJob | None = None,
+    style: Style = PRIVATE_WORK,
+) -> list[str]:
+    """Check the fit of a workspace with pseudo-experiments: write numbers and a figure; return what they say.
+
+    The figure says and looks like those of the `job` whose workspace it is, in its `style`.
+    """
+    content, right, points = read_workspace(source), "", None
+    if job is not None:
+        fitted = [it["name"] for it in content["channels"]]
+        job, templates, unbinned = read_fit(job)
+        right, points = _conditions(job, style, templates, fitted), points_of(job, unbinned)
+    found = experiment(content, CREATOR, strength, count, seed, points)
+    draw_experiments(style, found, right, make_directory(directory) / "toys")
+    found.write(directory / "toys.json")
+    return found.lines()
