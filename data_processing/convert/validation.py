@@ -9,8 +9,8 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field
-from typing import Any, get_args, get_origin
+from dataclasses import dataclass, field
+from typing import Any
 
 import h5py
 import numpy as np
@@ -36,9 +36,8 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
-from MLTools.NanoML.schema.plain import default_of, fields_of, optional, plain
+from MLTools.NanoML.schema.plain import misfits, plain
 
-_WORDS = {int: "integer", float: "number", str: "text", bool: "boolean"}
 _COMPARED_AT_ONCE = 1 << 23  # events
 _KEYS = 1 << 62
 _WEIGHTS = ("weight", "genWeight")
@@ -80,7 +79,7 @@ def _check(found: Findings, file: h5py.File, content: dict[str, object]) -> None
     if not isinstance(events, h5py.Dataset) or events.dtype.names is None or events.ndim != 1:
         raise NanoMLError(f"{found.path}: was not written by `nanoml convert`: its `{EVENTS}` is not a table.")
     found.events = len(events)
-    for where, what in _misfits(content, HDF5Metadata, METADATA):
+    for where, what in misfits(content, HDF5Metadata, METADATA):
         found.add("metadata", where, what)
     if found.faults:
         return
@@ -101,31 +100,6 @@ def _check(found: Findings, file: h5py.File, content: dict[str, object]) -> None
     elif not any(one.order for one in metadata.objects.values()):
         found.skip("collections are in the order of their files", "order")
     found.complete = True
-
-
-def _misfits(value: object, hint: object, where: str, or_null: str = "") -> Iterator[tuple[str, str]]:
-    """Where and why a part of the metadata does not have the form of its type."""
-    inner, kind = optional(hint), get_origin(hint)
-    if inner is not None:
-        yield from () if value is None else _misfits(value, inner, where, " or null")
-    elif hint in _WORDS:
-        kinds = (int, float) if hint is float else (hint,)
-        if type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value)):
-            yield where, f"is {str(value)[:60]}, not {_WORDS[hint]}{or_null}"
-    elif hint is not Any:
-        is_list = kind in (list, tuple)
-        if not isinstance(value, (dict, list)) or isinstance(value, list) != is_list:
-            yield where, f"is {str(value)[:60]}, not {'a list' if is_list else 'an object'}"
-        elif kind is None and isinstance(value, dict):
-            for field_, key, each in fields_of(hint):
-                if key in value:
-                    yield from _misfits(value[key], each, f"{where}.{key}")
-                elif "older" not in field_.metadata and default_of(field_) is MISSING:
-                    yield f"{where}.{key}", "is missing"
-        else:
-            of_item = get_args(hint)[0 if is_list else 1]
-            for name, item in dict(enumerate(value) if isinstance(value, list) else value).items():
-                yield from _misfits(item, of_item, f"{where}.{name}")
 
 
 def _contradictions(file: h5py.File, metadata: HDF5Metadata) -> Iterator[tuple[str, str]]:

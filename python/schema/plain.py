@@ -20,9 +20,10 @@ import dataclasses
 import functools
 import gc
 import json
+import math
 import re
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -30,6 +31,7 @@ from MLTools.NanoML.errors import NanoMLError
 
 T = TypeVar("T")
 _UNIONS = (Union, getattr(types, "UnionType", Union))  # that of A | B, which Python 3.9 does not have
+_WORDS = {int: "integer", float: "number", str: "text", bool: "boolean"}
 
 DAMAGE = (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, ArithmeticError)
 """The exceptions that reading a damaged file raises: `json`, `build`, and what looks into the content."""
@@ -160,6 +162,31 @@ def _array(content: Mapping[str, Any]) -> Any:
     if kind.kind not in "biuf":
         raise ValueError(f"an array of {kind}")
     return np.frombuffer(base64.b64decode(content["base64"]), kind).reshape(content["shape"]).copy()
+
+
+def misfits(value: object, hint: object, where: str, or_null: str = "") -> Iterator[tuple[str, str]]:
+    """Where and why plain data do not have the form of a type."""
+    inner, kind = optional(hint), get_origin(hint)
+    if inner is not None:
+        yield from () if value is None else misfits(value, inner, where, " or null")
+    elif hint in _WORDS:
+        kinds = (int, float) if hint is float else (hint,)
+        if type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value)):
+            yield where, f"is {str(value)[:60]}, not {_WORDS[hint]}{or_null}"
+    elif hint is not Any:
+        is_list = kind in (list, tuple)
+        if not isinstance(value, (dict, list)) or isinstance(value, list) != is_list:
+            yield where, f"is {str(value)[:60]}, not {'a list' if is_list else 'an object'}"
+        elif kind is None and isinstance(value, dict):
+            for field_, key, each in fields_of(hint):
+                if key in value:
+                    yield from misfits(value[key], each, f"{where}.{key}")
+                elif "older" not in field_.metadata and default_of(field_) is dataclasses.MISSING:
+                    yield f"{where}.{key}", "is missing"
+        else:
+            of_item = get_args(hint)[0 if is_list else 1]
+            for name, item in dict(enumerate(value) if isinstance(value, list) else value).items():
+                yield from misfits(item, of_item, f"{where}.{name}")
 
 
 def product(text: str) -> float:

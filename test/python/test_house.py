@@ -59,7 +59,7 @@ ORDER = {
 MOST_LOOSE = 14
 A_FILE_EACH = (Path("ML_processing", "evaluation", "sections"), Path("python", "corrections"))
 
-MOST = {"product": (79025, 352), "tests": (61944, 273)}
+MOST = {"product": (79026, 352), "tests": (61944, 273)}
 """The brake: the most lines and modules, `__init__` included.
 
 Whoever needs more looks first for what can go, and then changes the number in a commit that says what it buys.
