@@ -34,7 +34,7 @@ from MLTools.NanoML.config.analysis import Config, fitted_signal, luminosity_unc
 from MLTools.NanoML.config.fit import AUTO, EVERYWHERE, Blind, Fit, FitTarget, Histogram
 from MLTools.NanoML.config.training import OBJECTIVES, SCORES, Evaluate, Export, Train
 from MLTools.NanoML.contracts.closure import CLOSURE, RatioClosure
-from MLTools.NanoML.dependencies import code_of, source_of
+from MLTools.NanoML.dependencies import FIGURES, code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.terminal.progress import say, say_once
@@ -123,7 +123,7 @@ def ratios_stage(analysis: Analysis) -> Stage | None:
 
 def closure_stage(analysis: Analysis) -> Stage | None:
     """The figures of the closure of ratios in each unbinned channel; None if there is none."""
-    layout, tasks, code = Layout.of(analysis.config), [], code_of("ML_processing.evaluation.closure_figures")
+    layout, tasks, code = Layout.of(analysis.config), [], code_of("ML_processing.evaluation.closure_figures", FIGURES)
     for it in unbinned_channels(analysis.config):
         job = ClosureJob(layout.ratios(it.name, CLOSURE), it.name, analysis.style(it.era))
         outputs, folders = (layout.ratios(it.name, "_classes.png"),), (job.closure.parent,)
@@ -159,7 +159,7 @@ def _evaluation(analysis: Analysis, era: str | None) -> Task:
 
 def report_stage(analysis: Analysis) -> Stage:
     """The figures and the page of each report."""
-    code, tasks = code_of("ML_processing.evaluation.report", *MODULES), []
+    code, tasks = code_of("ML_processing.evaluation.report", *MODULES, FIGURES), []
     for era in analysis.config.trainings:
         run = Layout.of(analysis.config).training(era)
         job, made = ReportJob(run / MEASURED, run / "training.json", analysis.style(era)), (run / "report.html",)

@@ -25,14 +25,16 @@ from MLTools.NanoML.atomic import cache_directory, write_json
 from MLTools.NanoML.errors import ConfigError
 
 _FILE = re.compile(r"[\w-]+(\.[\w-]+)+")
-# terminal, processes, configuration, access to files: what they hand to a kernel are its job and its files
+# terminal, processes, configuration, access to files: what they hand to a kernel are its job and its files; and what only draws
 _NO_MATTER = tuple(
     f"MLTools.NanoML.{name}"
     for name in (
         "atomic", "batch", "config", "dependencies", "errors", "grid", "installation", "loading", "observing", "parallel",
-        "rootio.remote", "schema.document", "schema.roles", "schema.settings", "stages", "terminal", "workflow",
+        "report.figures", "rootio.remote", "schema.document", "schema.roles", "schema.settings", "stages", "terminal", "workflow",
     )
 )  # fmt: skip
+FIGURES = "MLTools.NanoML.report.figures"
+"""What draws, for the code of a stage that does nothing else."""
 _SAID = ("say", "say_once", "progress", "listed", "plural")
 _PACKAGES = ("MLTools.NanoML", "data_processing", "ML_processing", "statistical_analysis")
 _OURS = tuple(f"{name}." for name in _PACKAGES)

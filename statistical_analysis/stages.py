@@ -16,7 +16,7 @@ from MLTools.NanoML.config.analysis import (
 )
 from MLTools.NanoML.config.data import FIT, TRAINING
 from MLTools.NanoML.contracts.closure import CLOSURE
-from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.dependencies import FIGURES, code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.report.section import Style
@@ -51,7 +51,7 @@ def fit_stage(analysis: Analysis) -> Stage:
 
 def plot_stage(analysis: Analysis) -> Stage:
     """The figures and the page of each fit."""
-    code, tasks = code_of("statistical_analysis.draw"), []
+    code, tasks = code_of("statistical_analysis.draw", FIGURES), []
     for name, it in _fits(analysis).items():
         job, outputs = PlotJob(it, analysis.style()), (it.directory / "report.html",)
         tasks.append(Task.of("plot", name, _plot, job, code, outputs=outputs, folders=(it.directory,)))
@@ -143,7 +143,7 @@ def limits_stage(analysis: Analysis) -> Stage | None:
         points, layout.histograms(".h5"), layout.fit, [*config.fit.channels], analysis.blinded.log, analysis.style()
     )
     outputs = tuple(layout.fit / name for name in ("results.json", "report.html"))
-    code = code_of("statistical_analysis.report.limits")
+    code = code_of("statistical_analysis.report.limits", FIGURES)
     task = Task.of("limits", "all", _collect, job, code, outputs=outputs, folders=(layout.fit,))
     return Stage("limits", [task], summary=_summary)
 

@@ -31,7 +31,7 @@ from MLTools.NanoML.contracts.bins import fine_edges
 from MLTools.NanoML.contracts.blinding import Place
 from MLTools.NanoML.contracts.densities import ratios_model
 from MLTools.NanoML.contracts.templates import DATA, Origin, Templates
-from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.dependencies import FIGURES, code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.nanoaod.folds import SINGLE
 from MLTools.NanoML.nanoaod.formula import Formula
@@ -145,7 +145,7 @@ def draw_stage(analysis: Analysis) -> Optional[Stage]:
         say_once("draw", "draw: left out, since the Python package mplhep is missing: pip install mplhep.")
         return None
     source, page = layout.histograms(".h5"), layout.histograms(".html")
-    code = code_of("data_processing.histograms.draw")
+    code = code_of("data_processing.histograms.draw", FIGURES)
     outputs = (page, *(page.with_name(f"yields.{suffix}") for suffix in ("md", "tex")))
     job = DrawJob(source, page, analysis.style())
     task = Task.of("draw", "all", _draw, job, code, outputs=outputs, folders=(page.parent,))
