@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
@@ -17,6 +20,7 @@ from data_processing.skim.plan import copy_auxiliary, with_counters
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hdf5 import region_column
 from MLTools.NanoML.contracts.templates import Hypothesis
+from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import RATIOS, Model
 from MLTools.NanoML.model.entries import Outside
@@ -32,9 +36,11 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Arrays, Picker
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
+from MLTools.NanoML.schema.plain import plain
+from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.selection import Selection, load_selection
 from MLTools.NanoML.terminal.progress import progress, say_once
+from MLTools.NanoML.workflow.task import Stamp
 
 PAGE = "scores.md"
 
@@ -54,8 +60,8 @@ class ScoreJob:
     memory: int = field(default=100, metadata=HOW)  # memory for the branches of a chunk [MB]
     base: str = field(default=".", metadata=HOW)  # directory that the path of a selection's file is relative to
     # what the events are, if the file is of a dataset of an analysis, and numbers that all of these have
-    roles: Sequence[Role] = field(default=(), metadata=BESIDE)
-    marks: Sequence[Mark] = field(default=(), metadata=BESIDE)
+    roles: Sequence[Role] = ()
+    marks: Sequence[Mark] = ()
 
 
 def load_models(paths: Sequence[Path], parameters: Mapping[str, Sequence[float]]) -> list[Model]:
@@ -108,22 +114,36 @@ class Scored:
     is_data: bool = False  # whether some are data, of which nothing may be told
 
 
-def describe_again(job: ScoreJob) -> Scored:
-    """Write the file of scores again with other weights, regions and class of the events: no model is evaluated."""
-    with RootFile(str(job.output)) as before:
-        return score_file(job, before)
+def _basis(job: ScoreJob) -> str:
+    """The hash of what scores follow from beside their models: input, form of the output, and code; empty if that is not known."""
+    source = Stamp.of(job.source).as_recorded()
+    if source.size is None:  # of a remote file that nobody has looked at
+        return ""
+    version = [source.content] if source.content else [job.source, source.size, source.modified]
+    return hashlib.sha256(json.dumps([version, job.copy, job.compression, code_of(__name__)]).encode()).hexdigest()
 
 
-def score_file(job: ScoreJob, before: RootFile | None = None) -> Scored:
+def score_file(job: ScoreJob) -> Scored:
     """Score one file; return how many events it has, and how many of these the models do not know.
 
     The output has a tree `Events` with run, luminosityBlock, event and the scores, entry for entry with the
     input and in its format, so that it can be its friend; or all of the input with the scores. Each event is scored by the network of
     its fold, which has not seen it in training. A skim with shifts of objects has scores under each, and its flags go with
-    them. In an analysis, weights, regions and class of the events are written, too. Scores may be those of a file that was made
-    before. It is an error if the file lacks a column of a model, or a score is not finite; nothing is written then.
+    them. In an analysis, weights, regions and class of the events are written, too. If the output is there and has the scores, these
+    are kept. It is an error if the file lacks a column of a model, or a score is not finite; nothing is written then.
     """
     models = load_models(job.models, job.parameters)
+    by = ScoredBy.of([(it.name, it.sha256) for it in models], job.parameters, _basis(job)) if models else None
+    if by is not None and by.basis and job.output.exists():
+        with suppress(NanoMLError), RootFile(str(job.output)) as before:
+            record = Provenance.of(before)
+            if record is not None and record.model is not None and plain(record.model) == plain(by):
+                return _write(job, models, by, before)
+    return _write(job, models, by)
+
+
+def _write(job: ScoreJob, models: Sequence[Model], by: ScoredBy | None, before: RootFile | None = None) -> Scored:
+    """Write the file of scores, with those of the file `before` if there is one."""
     with RootFile(job.source) as file:
         record = Provenance.of(file)
         problem = record.contradiction(file) if record else None
@@ -167,7 +187,9 @@ def score_file(job: ScoreJob, before: RootFile | None = None) -> Scored:
             kind, columns = "scores", {name: MadeColumn.of(branch) for name, branch in made.items()}
             if job.copy:
                 kind, columns = origin.kind, origin.columns
-            model = ScoredBy.of([(it.name, it.sha256) for it in models], job.parameters) if models else origin.model
+            if by is not None and any(it.runs_selection for it in scorers):  # of which more may have changed
+                by = replace(by, basis="")
+            model = by or origin.model
             writer.finish(replace(origin, kind=kind, columns=columns, model=model, not_copied=odd).tree())
             if writer.events.entries != file.entries:
                 raise NanoMLError(
@@ -254,6 +276,8 @@ class Decider:
     if the file lacks a branch, or if the selection is that of data, and these are simulated events, or the other way round.
     `reads` are the branches that must be read, `made` those that are made, and `outside` counts the events that pass.
     """
+
+    runs_selection = False  # it stands in the model, all of it
 
     def __init__(self, model: Model, file: RootFile, values: Mapping[str, Optional[float]]) -> None:
         self.model, self._values, self._path, self.outside = model, values, file.path, Outside()
@@ -361,6 +385,7 @@ class Scorer:
         self._branches = [name for name in model.reads if name not in of_selection]
         _check_branches(model, file, self._branches)
         self._bound = selection.bind(file.branches, file.path) if selection else None
+        self.runs_selection = selection is not None
         # a head has what shifts make of densities
         shifts = record.shifts if record and not any(it.name == RATIOS for it in model.description.heads) else ()
         shifted = shifted_inputs(model, self._branches, shifts, file.branches)

@@ -17,7 +17,7 @@ from data_processing.convert.stage import estimate_of, region_of
 from data_processing.datasets.datasets import find_files, output_names, root_files
 from data_processing.score import attach
 from data_processing.score.eventcolumns import Mark, NormaliseJob, Role, copies_of, normalise
-from data_processing.score.score import ScoreJob, describe_again, load_models, loaded, score_file
+from data_processing.score.score import ScoreJob, load_models, loaded, score_file
 from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.config.analysis import Config, scored_values, unbinned_channels
 from MLTools.NanoML.config.data import FIT, Score
@@ -189,7 +189,7 @@ def score_tasks(
     """
     code = code_of(score_file.__module__, *([] if own else _selection_sources(job)))
     return [
-        Task.of("score", prefix + Path(name).stem, score_file, each, code, partly=describe_again)
+        Task.of("score", prefix + Path(name).stem, score_file, each, code, cache=(each.output,))
         for file, name in output_names(list(files)).items()
         for each in [replace(job, source=file, output=directory / name)]
     ]

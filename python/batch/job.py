@@ -128,7 +128,7 @@ class Job:
     @classmethod
     def of(cls, name: str, tasks: Sequence[Task], **others: Any) -> Job:
         """The job that does these tasks."""
-        return cls(name, tasks[0].stage, tasks=[encode(replace(task, partly=None)) for task in tasks], **others)
+        return cls(name, tasks[0].stage, tasks=[encode(task) for task in tasks], **others)
 
     def decoded(self, rename: Callable[[str], str] = lambda text: text) -> list[Task]:
         """Its tasks, with paths changed by `rename`."""

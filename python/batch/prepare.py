@@ -37,7 +37,7 @@ from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.stages import NAMES, PARTS, Resources, declared, import_part, seconds_in, with_figures
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import planned
-from MLTools.NanoML.workflow.record import Reach, Records
+from MLTools.NanoML.workflow.record import Records
 from MLTools.NanoML.workflow.task import Stamp, Task
 
 PIPELINE = "pipeline"
@@ -88,7 +88,7 @@ def prepare(
             remove_leftovers(workdir)
             records = Records(workdir / RECORDS, config.base)
             for task in tasks:
-                records.forget(task, Reach.ANEW if force else Reach.ALL)
+                records.forget(task, force)
             submission.register()  # before it appears: it must never be there without being known
     return submission
 

@@ -65,12 +65,16 @@ class ScoredBy:
     name: str
     sha256: str
     parameters: dict[str, list[float]] = field(default_factory=dict, metadata={"sparse": True})
+    # hash of all else that the scores follow from, if these can be kept when weights beside them are made again
+    basis: str = field(default="", compare=False, metadata={"sparse": True})
 
     @classmethod
-    def of(cls, models: Sequence[tuple[str, str]], parameters: Mapping[str, Sequence[float]]) -> ScoredBy:
+    def of(
+        cls, models: Sequence[tuple[str, str]], parameters: Mapping[str, Sequence[float]], basis: str = ""
+    ) -> ScoredBy:
         """From the names of models with the SHA-256 of their files."""
         names, hashes = map(", ".join, zip(*models))
-        return cls(names, hashes, {name: [*values] for name, values in parameters.items()})
+        return cls(names, hashes, {name: [*values] for name, values in parameters.items()}, basis)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The roles of a job's fields: files that it reads or makes, and what cannot change its result. All others decide it.
 
-Some decide a part of it alone that can be made again by itself, `BESIDE` the rest, as weights beside scores. Of some files a job
-reads the `CORE` alone, as a training reads no flags of regions.
+Some decide what stands `BESIDE` the core of the result alone, as flags of regions beside events. Of some files a job reads the `CORE`
+alone, as a training reads no flags of regions.
 
 A job is a frozen dataclass that says all that the function that does it needs to know; so may be what its fields hold. Other files that an
 object reads, such as those that a file of its fields names, are its property `also_read`.
@@ -24,7 +24,7 @@ HOW = {_ROLE: "how"}
 CORE = {_ROLE: "core"}
 BESIDE = {_ROLE: "beside"}
 """Metadata of the fields with files that are read and made, of those that cannot change the result, of files whose core alone is read, and
-of settings that decide a part of the result alone, as do the files that are named in them."""
+of settings that decide what is beside the core of the result alone, as do the files that are named in them."""
 
 
 class Described(NamedTuple):
@@ -33,7 +33,7 @@ class Described(NamedTuple):
     settings: Mapping[str, object]  # all that its result depends on beside files and code, as JSON holds it
     reads: tuple[str, ...]
     writes: tuple[Path, ...]
-    beside: tuple[str, ...]  # the settings, and files that are read, which decide a part of the result alone
+    beside: tuple[str, ...]  # the settings, and files that are read, which decide what is beside the core of the result
     core: tuple[str, ...]  # the files of which it reads the core alone
 
 

@@ -11,7 +11,6 @@ import platform
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Optional
@@ -28,27 +27,21 @@ NOT_DONE, ASKED = "not done yet", "you asked for it"
 """Why a task is to be run that never was, or that is up to date."""
 
 
-class Reach(IntEnum):
-    """How much of a task's result follows from what has changed: a part, all but the core of its outputs, or all."""
-
-    PART = 0
-    AROUND = 1
-    ALL = 2
-    ANEW = 3  # all, and without what was kept to spare work
-
-
 class Reason(str):
-    """Why a task must be run, in words, how far that reaches, and the first cause of it; `kind` are the words about a file."""
+    """Why a task must be run, in words, and the first cause of it; `kind` are the words about a file.
 
-    reach: Reach
+    It may spare the core of the outputs, which stays as it is.
+    """
+
+    spares_core: bool
     kind: str
     cause: str
 
-    def __new__(cls, text: str, reach: Reach = Reach.ALL, file: str = "", cause: str = "") -> Reason:
+    def __new__(cls, text: str, file: str = "", cause: str = "", spares_core: bool = False) -> Reason:
         """Text about a file, which follows its name, or any other; it is the first cause itself, unless that is given."""
         text += f": {cause}" * bool(cause)
         found = super().__new__(cls, f"{file} {text}".lstrip())
-        found.reach, found.kind, found.cause = reach, text if file else "", cause or str(found)
+        found.spares_core, found.kind, found.cause = spares_core, text if file else "", cause or str(found)
         return found
 
 
@@ -213,15 +206,18 @@ class Records:
         )
         return tuple(replace(each, path=self.relative(each.path)) for each in found)
 
-    def forget(self, task: Task, reach: Reach = Reach.ALL) -> None:
-        """Forget that a task was done, or that a part of it was; remove what it would continue from, if all is to be done again."""
-        record, before = self.path(task), self.read(task) if reach is Reach.PART else None
-        if before is not None:
-            known(replace(each, path=self.absolute(each.path)) for each in before.inputs)
+    def forget(self, task: Task, anew: bool = False, spares_core: bool = False) -> None:
+        """Forget that a task was done, but not its core if that is spared; remove what it would continue from.
+
+        If it is to be done `anew`, that is also what spares work.
+        """
+        record, before = self.path(task), self.read(task) if spares_core or task.cache else None
+        known(replace(each, path=self.absolute(each.path)) for each in (before.inputs if before else ()))
+        if before is not None and spares_core and task.beside:
             left = {key: value for key, value in before.settings.items() if key not in task.beside}
             replace(before, settings=left).write(record)
             return
-        for path in task.cache if reach is Reach.ANEW else ():
+        for path in task.cache if anew else ():
             path.unlink(missing_ok=True)
         if record.exists():
             for path in task.memory:
@@ -286,52 +282,49 @@ class Records:
             return Reason("is missing", file=self.shown(str(missing[0])))
         found: Optional[Reason] = None
         for each in self._changes(task, record, renewed, touched):
-            found = each if found is None or each.reach > found.reach else found
-            if found.reach is Reach.ALL:
+            if found is None or not each.spares_core:
+                found = each
+            if not found.spares_core:
                 break
         return found
 
     def _changes(self, task: Task, record: Record, renewed: _Causes, touched: _Causes) -> Iterator[Reason]:
-        def reach(key: str) -> Reach:
-            return Reach.PART if key in task.beside else Reach.ALL
-
         for path in task.inputs:
             if path in renewed:
-                yield Reason("will be rebuilt", reach(path), self.shown(path), renewed[path])
+                yield Reason("will be rebuilt", self.shown(path), renewed[path], path in task.beside)
             elif path in touched and path not in task.core:
-                yield Reason("will be rebuilt", min(reach(path), Reach.AROUND), self.shown(path), touched[path])
-        yield from self._changed_files(task, record, reach)
+                yield Reason("will be rebuilt", self.shown(path), touched[path], spares_core=True)
+        yield from self._changed_files(task, record)
         before, (now, _) = record.settings, self.settings(task)
         for key in {**now, **before}:
             if now.get(key) != before.get(key):
-                yield Reason(_difference(key, before.get(key), now.get(key)), reach(key))
+                yield Reason(_difference(key, before.get(key), now.get(key)), spares_core=key in task.beside)
         code = _changed_code(task, record)
         if code:
             yield Reason(code)
         yield from self._changed_observed(record)
 
-    def _changed_files(self, task: Task, record: Record, reach: Callable[[str], Reach]) -> Iterator[Reason]:
+    def _changed_files(self, task: Task, record: Record) -> Iterator[Reason]:
         now = {self.relative(path): path for path in task.inputs}
         before = {stamp.path: stamp for stamp in record.inputs}
         added = [path for place, path in now.items() if place not in before]
         removed = [self.absolute(place) for place in before if place not in now]
         if added:
-            yield Reason(f"is a new input{_more(added)}", max(map(reach, added)), self.shown(added[0]))
+            yield Reason(f"is a new input{_more(added)}", self.shown(added[0]), spares_core={*added} <= {*task.beside})
         if removed:
             yield Reason("is no longer an input", file=self.shown(removed[0]))
         for stamp in record.inputs:
             path = self.absolute(stamp.path)
             try:
                 if not stamp.is_at(path):
-                    yield Reason("was changed", reach(path), self.shown(path))
+                    yield Reason("was changed", self.shown(path), spares_core=path in task.beside)
             except OSError:
-                yield Reason("is missing", reach(path), self.shown(path))
+                yield Reason("is missing", self.shown(path), spares_core=path in task.beside)
         core = record.summary.get("core")  # of a file that was made again, but not yet recorded, it is as before
         for stamp in record.outputs:
             path = self.absolute(stamp.path)
             if not stamp.is_at(path):
-                is_core = core and core == core_of(path)
-                yield Reason("was changed", Reach.AROUND if is_core else Reach.ALL, self.shown(path))
+                yield Reason("was changed", self.shown(path), spares_core=bool(core) and core == core_of(path))
 
     def _changed_observed(self, record: Record) -> Iterator[Reason]:
         for key, before in record.observed.items():

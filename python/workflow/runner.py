@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Container, Iterator, Mapping, 
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -18,7 +18,7 @@ from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, UnreadableErro
 from MLTools.NanoML.observing import sources
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool, workers_for
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
-from MLTools.NanoML.workflow.record import ASKED, NOT_DONE, Fingerprints, Reach, Reason, Record, Records, do
+from MLTools.NanoML.workflow.record import ASKED, NOT_DONE, Fingerprints, Reason, Record, Records, do
 from MLTools.NanoML.workflow.task import Task, look_up
 
 _MOST = 20  # messages that are listed, and tasks that each show their progress
@@ -52,19 +52,12 @@ class Planned:
     fingerprints: Collection[str] = ()
     is_settled: bool = False
     kept: Mapping[str, str] = field(default_factory=dict)  # why inputs of tasks will be rebuilt, but not their core
+    anew: bool = False  # whether they are run without what was kept to spare work
 
     @property
     def todo(self) -> list[Task]:
         """The tasks that are to be run."""
         return [task for task in self.stage.tasks if task.name in self.reasons]
-
-    @property
-    def confined(self) -> list[Task]:
-        """The same with the work that is left, where that is a part."""
-        return [
-            replace(task, work=task.partly) if task.partly and self.reasons[task.name].reach is Reach.PART else task
-            for task in self.todo
-        ]
 
     def lines(self) -> list[str]:
         """The plan in words, one line per reason; files that concern one task each, as its input, are one reason.
@@ -151,13 +144,13 @@ def plan(stages: Sequence[Stage], workdir: Path, force: bool = False, base: Opti
                 reason, is_settled = records.reason(task, renewed, touched), False
             if reason is not None or force:
                 why = reasons[task.name] = reason or Reason(ASKED)
-                why.reach = Reach.ANEW if force else why.reach
-                outdated = renewed if why.reach >= Reach.ALL else touched
+                why.spares_core = why.spares_core and not force
+                outdated = touched if why.spares_core else renewed
                 outdated.update((str(path), why.cause) for path in task.outputs)
             elif now is not None:
                 found.append(now)
                 kept.update((task.name, touched[path]) for path in near[:1])
-        planned.append(Planned(stage, reasons, found, is_settled, kept))
+        planned.append(Planned(stage, reasons, found, is_settled, kept, force))
     if renewed or touched:
         _spare_sources([task for stage in stages for task in stage.tasks], made, {*renewed, *touched})
     return planned
@@ -194,11 +187,11 @@ def run(planned: Sequence[Planned], workdir: Path, base: Optional[Path] = None) 
         check_interrupt()
         for line in each.lines():
             say(line)
-        stage, todo = each.stage, each.confined
+        stage, todo = each.stage, each.todo
         if each.is_settled and not todo:
             continue
         for task in todo:
-            records.forget(task, each.reasons[task.name].reach)
+            records.forget(task, each.anew, each.reasons[task.name].spares_core)
         fingerprints = Fingerprints(records, stage.name)
         done = _Done(records, fingerprints, set(each.fingerprints))
         workers = min(stage.workers or workers_for(path for task in todo for path in task.inputs), len(todo))

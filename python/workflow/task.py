@@ -38,21 +38,18 @@ class Task:
     # files that spare work as far as they still hold, which they say themselves; `--force` removes them
     cache: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()  # directories that it reads and writes beside its inputs and outputs
-    # settings and inputs that decide a part of its result alone, and inputs of which it reads the core alone (see `roles`)
+    # settings and inputs that decide what is beside the core of its result, and inputs of which it reads the core alone (see `roles`)
     beside: tuple[str, ...] = ()
     core: tuple[str, ...] = ()
-    # does the part that these decide, given its finished outputs, if that is less work
-    partly: Optional[Callable[..., Any]] = field(default=None, compare=False)
 
     @classmethod
     def of(cls, stage: str, name: str, kernel: Callable[[Any], Any], job: Any, code: str, **others: Any) -> Task:
         """The work of a function on a job, whose fields say what its files are, and what decides the result (see `roles`).
 
-        `others` are further fields, and the outputs where the job has their directory; `partly` is another function of the job.
+        `others` are further fields, and the outputs where the job has their directory.
         """
-        found, partly = describe(job), others.pop("partly", None)
+        found = describe(job)
         others = {"beside": found.beside, "core": found.core, **others}
-        others["partly"] = functools.partial(partly, job) if partly else None
         outputs = others.pop("outputs", None) or found.writes
         return cls(stage, name, found.reads, outputs, found.settings, code, functools.partial(kernel, job), **others)
 

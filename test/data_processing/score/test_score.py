@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import uproot
 from data_processing.convert.columns import StoredCollection
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.score import score
+from data_processing.score.eventcolumns import Mark
 from data_processing.score.score import Scored, ScoreJob, load_models, score_file
 from data_processing.score.stage import domain_summary, score_tasks
 from data_processing.skim.plan import SkimJob
@@ -141,6 +144,44 @@ def test_a_model_is_loaded_once_unless_it_is_replaced(linear_model: LinearModel)
     twin_of(path).unlink()
     os.replace(other, path)
     assert load_models([path], {})[0].columns == ["MET_pt"]
+
+
+def test_scores_are_kept_as_long_as_all_that_they_follow_from_is_the_same(
+    tmp_path: Path, source: Path, linear_model: LinearModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "in.root"
+    shutil.copy(source, copy)
+    job = ScoreJob(str(copy), tmp_path / "s.root", [linear_model(["MET_phi"])])
+    score_file(job)
+    expected, of_model, runs = scores_of(job.output), Model.run, list[str]()
+    monkeypatch.setattr(Model, "run", lambda self, *given: runs.append(self.name) or of_model(self, *given))
+
+    def is_kept(job: ScoreJob) -> bool:
+        runs.clear()
+        score_file(job)
+        return not runs
+
+    weighted = replace(job, marks=[Mark("year", 3, "the year")])
+    assert is_kept(weighted)
+    assert scores_of(job.output).tolist() == expected.tolist()
+    assert set(lists_of(job.output)["year"].to_list()) == {3}
+    assert is_kept(job)
+    assert "year" not in lists_of(job.output)
+    content = bytearray(job.output.read_bytes())
+    with uproot.open(job.output) as file:
+        branch = file["Events"]["linear_WZ"]
+        content[branch.member("fBasketSeek")[0] + branch.member("fBasketBytes")[0] // 2] ^= 0xFF
+    job.output.write_bytes(content)
+    assert not is_kept(job)
+    job.output.write_bytes(job.output.read_bytes()[:-1000])
+    assert not is_kept(job)
+    assert not is_kept(replace(job, compression="ZLIB:1"))
+    assert not is_kept(replace(job, compression="ZLIB:1", models=[linear_model(["MET_pt"])]))
+    assert not is_kept(job)
+    shutil.copy(source.with_name("WZTo3LNu_1.root"), copy)
+    assert not is_kept(job)
+    monkeypatch.setattr(score, "code_of", lambda _: "other")
+    assert not is_kept(job)
 
 
 def test_scores_at_several_values_of_a_parameter(tmp_path: Path, source: Path, linear_model: LinearModel) -> None:

@@ -23,7 +23,7 @@ from MLTools.NanoML.parallel import RECORDS, locked, workers_for
 from MLTools.NanoML.terminal import progress
 from MLTools.NanoML.workflow import record as record_module
 from MLTools.NanoML.workflow import task as task_module
-from MLTools.NanoML.workflow.record import Fingerprints, Reach, Reason, Record, Records
+from MLTools.NanoML.workflow.record import Fingerprints, Reason, Record, Records
 from MLTools.NanoML.workflow.runner import Planned, Stage, plan, run
 from MLTools.NanoML.workflow.task import Task, stamps
 from processes import running
@@ -122,23 +122,24 @@ def test_only_what_changed_runs_again(
     assert forced[0].reasons == dict.fromkeys("0123", "you asked for it")
 
 
-def test_a_part_that_was_interrupted_is_done_again_and_nothing_else(inputs: Path) -> None:
+def test_what_is_beside_the_core_and_was_interrupted_is_done_again_and_nothing_else(inputs: Path) -> None:
     first, second = stage(inputs, "a", "in", range(2)), stage(inputs, "b", "a", range(2))
-    done = []
+    done = [""]
 
-    def partly(name: str) -> dict[str, int]:
+    def work(task: Task) -> dict[str, Any]:
         if not done:
             raise KeyboardInterrupt
-        done.append(name)
-        return {"size": 5}
+        done.append(task.name)
+        return task.do()
 
     def stages(cut: int) -> list[Stage]:
         beside = {"settings": {"cut": cut}, "beside": ("cut",)}
-        mine = [replace(it, partly=functools.partial(partly, it.name), **beside) for it in first.tasks]
+        mine = [replace(it, work=functools.partial(work, it), **beside) for it in first.tasks]
         others = [replace(it, core=it.inputs) for it in second.tasks]
         return [replace(first, tasks=mine), replace(second, tasks=others, kept="stays, although {}")]
 
     run(plan(stages(1), inputs), inputs)
+    done.clear()
     with pytest.raises(KeyboardInterrupt):
         run(plan(stages(2), inputs), inputs)
     for cut in (1, 2):  # as before, too: nobody knows what was done
@@ -319,30 +320,30 @@ def test_a_reason_reaches_as_far_as_what_has_changed(tmp_path: Path) -> None:
     done(tmp_path, task)
     records = records_in(tmp_path)
 
-    def reach(settings: dict[str, int], *given: set[str]) -> Reach | None:
+    def spares_core(settings: dict[str, int], *given: set[str]) -> bool | None:
         reason = records.reason(replace(task, settings=settings), *(dict.fromkeys(each, "x") for each in given))
-        return reason.reach if reason is not None else None
+        return reason.spares_core if reason is not None else None
 
-    assert reach({"keep": 1, "cut": 3}) is reach({"keep": 1, "cut": 2}, {weights}) is Reach.PART
-    assert reach({"keep": 3, "cut": 3}) is reach({"keep": 1, "cut": 3}, {events}) is Reach.ALL
-    assert reach({"keep": 1, "cut": 2}, set(), {events}) is None
-    assert reach({"keep": 1, "cut": 3}, set(), {events}) is Reach.PART
-    assert reach({"keep": 1, "cut": 3}, set(), {task.inputs[0]}) is Reach.AROUND
+    assert spares_core({"keep": 1, "cut": 3}) is spares_core({"keep": 1, "cut": 2}, {weights}) is True
+    assert spares_core({"keep": 3, "cut": 3}) is spares_core({"keep": 1, "cut": 3}, {events}) is False
+    assert spares_core({"keep": 1, "cut": 2}, set(), {events}) is None
+    assert spares_core({"keep": 1, "cut": 3}, set(), {events}) is True
+    assert spares_core({"keep": 1, "cut": 2}, set(), {task.inputs[0]}) is True
     Path(weights).write_text("others")
-    assert reach({"keep": 1, "cut": 2}) is Reach.PART
-    records.forget(task, Reach.PART)
-    assert reach({"keep": 1, "cut": 2}) is Reach.PART
+    assert spares_core({"keep": 1, "cut": 2}) is True
+    records.forget(task, spares_core=True)
+    assert spares_core({"keep": 1, "cut": 2}) is True
     records.write(task, Record.of(task, stamps(task), {"core": "of other events"}, 0.1))
     task.outputs[0].write_text("something else")
-    assert reach({"keep": 1, "cut": 2}) is Reach.ALL
+    assert spares_core({"keep": 1, "cut": 2}) is False
 
 
-def test_what_is_done_in_part_reads_no_input_for_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_keeps_its_core_reads_no_input_for_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = make(tmp_path, settings={"keep": 1, "cut": 2}, beside=("cut",))
     done(tmp_path, task)
     before, read, hashed = stamps(task), list[Any](), task_module.file_hash
     monkeypatch.setattr(task_module, "file_hash", lambda path: read.append(path) or hashed(path))
-    records_in(tmp_path).forget(task, Reach.PART)
+    records_in(tmp_path).forget(task, spares_core=True)
     assert (stamps(task), read) == (before, [])
     Path(task.inputs[0]).write_text("more content")
     assert (stamps(task) == before, read) == (False, [*task.inputs])
