@@ -28,7 +28,8 @@ import uproot
 from common import SELECTION, Case, Took, in_turns, make_skim, parser, postprocess, rules
 from numpy.typing import NDArray
 
-from data_processing.score.score import ScoreJob, Scorer, score_file
+from data_processing.score.score import ScoreJob, score_file
+from data_processing.score.scorers import Scorer
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch

@@ -1,1 +1,3 @@
 """Scores, and other columns, as branches of ROOT files."""
+
+PAGE = "scores.md"

@@ -15,7 +15,8 @@ import pytest
 from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.merge.merge import MergeJob, merge_files
 from data_processing.score.attach import AttachJob
-from data_processing.score.score import ScoreJob, Scorer, score_file
+from data_processing.score.score import ScoreJob, score_file
+from data_processing.score.scorers import Scorer
 from data_processing.score.stage import attach_stages
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
