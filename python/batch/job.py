@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
@@ -101,6 +101,8 @@ class JobProblem:
     message: str  # in words
     file: str = ""  # the file that could not be read, if that is the reason
     host: str = ""  # where it happened, of an earlier attempt
+    # what user code had touched when it failed, with the paths that files have on the submitting machine
+    observed: Mapping[str, Optional[str]] = field(default_factory=dict, metadata={"sparse": True})
 
 
 @dataclass(frozen=True)
@@ -191,23 +193,17 @@ def url_of(path: str, storage: Mapping[str, str]) -> Optional[str]:
     return None
 
 
-@dataclass(frozen=True)
-class TaskResult:
-    """The result of one task: its record if it is done, or why it failed."""
-
-    record: Optional[Record] = None  # with the paths that files have on the submitting machine
-    problem: Optional[JobProblem] = None
-    # what user code had touched when it failed, likewise
-    observed: Mapping[str, Optional[str]] = field(default_factory=dict)
-
-
-def _results(content: Mapping[str, Any]) -> dict[str, TaskResult]:
-    """The results of tasks; until 0.2.0 they had what records have, but for the first three."""
-    older = {"task": "", "code": "", "version": ""}
-    return {
-        name: build(TaskResult, {"record": {**older, **it}} if it.get("state") == "done" else it)
-        for name, it in content.items()
-    }
+def _outcomes(content: Mapping[str, Any]) -> dict[str, Union[Record, JobProblem]]:
+    """What became of tasks. Until 0.2.0 it had a state, and what records have, but for the first three, or the problem."""
+    found: dict[str, Union[Record, JobProblem]] = {}
+    for name, it in content.items():
+        if it.get("problem"):
+            found[name] = build(JobProblem, {**it["problem"], "observed": it.get("observed", {})})
+        elif "kind" in it:
+            found[name] = build(JobProblem, it)
+        else:
+            found[name] = build(Record, {"task": "", "code": "", "version": "", **it})
+    return found
 
 
 @dataclass
@@ -217,8 +213,9 @@ class JobResult:
     job: str  # its name
     # "running", "done", "failed", or "stopped" if it was told to stop before it was done
     state: str = "running"
-    # results of its tasks by name; tasks that it did not get to are absent
-    tasks: dict[str, TaskResult] = field(default_factory=dict, metadata={"build": _results})
+    # what became of its tasks by name: the record, with the paths that files have on the submitting machine, or why it
+    # failed; tasks that it did not get to are absent
+    tasks: dict[str, Union[Record, JobProblem]] = field(default_factory=dict, metadata={"build": _outcomes})
     # host, process, batch: where it ran, and its identifier in the batch system
     host: str = ""
     process: int = 0
@@ -236,15 +233,14 @@ class JobResult:
         return self.state != "running"
 
     @property
-    def done(self) -> int:
-        """How many of its tasks are done."""
-        return sum(task.record is not None for task in self.tasks.values())
+    def records(self) -> dict[str, Record]:
+        """The records of its tasks that are done."""
+        return {name: it for name, it in self.tasks.items() if isinstance(it, Record)}
 
     @property
     def problems(self) -> list[JobProblem]:
         """All reasons for failure: first that of the job as a whole, then those of its tasks."""
-        found = (self.problem, *(task.problem for task in self.tasks.values()))
-        return [problem for problem in found if problem is not None]
+        return [it for it in (self.problem, *self.tasks.values()) if isinstance(it, JobProblem)]
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole or not at all."""

@@ -138,7 +138,7 @@ def collect(submission: Submission, results: Mapping[str, JobResult]) -> list[st
     before: dict[str, list[float]] = content_of(place) if place.is_file() else {}
     now, notes = dict(before), []
     for name, result in results.items():
-        mark = [result.finished, result.done]  # a killed job has no end, but may have done some of its tasks
+        mark = [result.finished, len(result.records)]  # a killed job has no end, but may have done some of its tasks
         if before.get(name) != mark:
             problems = list(_recorded(submission, name, result))
             notes += problems
@@ -153,7 +153,7 @@ def _recorded(submission: Submission, name: str, result: JobResult) -> Iterator[
     is_shared = submission.options.shared
     job = submission.job(name)
     for task in job.recorded():
-        done = result.tasks[task.name].record if task.name in result.tasks else None
+        done = result.records.get(task.name)
         if done is None:
             continue
         problem = next(filter(None, (_changed(output, is_shared) for output in done.outputs)), "")
@@ -171,8 +171,8 @@ def _recorded(submission: Submission, name: str, result: JobResult) -> Iterator[
 def _lost(submission: Submission, name: str, result: JobResult) -> Iterator[str]:
     """The outputs of a job that are missing or were changed since, also if they were made again here."""
     for task in submission.job(name).recorded():
-        record, found = submission.records.read(task), result.tasks.get(task.name)
-        outputs: Sequence[Stamp] = found.record.outputs if found and found.record else ()
+        record, found = submission.records.read(task), result.records.get(task.name)
+        outputs: Sequence[Stamp] = found.outputs if found else ()
         if record:
             outputs = [replace(it, path=submission.records.absolute(it.path)) for it in record.outputs]
         is_exact = record is not None or submission.options.shared
@@ -226,7 +226,7 @@ def _state(
     result: Optional[JobResult],
     is_active: Optional[bool],
 ) -> JobState:
-    done = result.done if result else 0
+    done = len(result.records) if result else 0
     if result is not None and result.state == "done":
         return JobState(entry, "done", len(entry.tasks), None, result)
     if job is not None and job.state in ("waiting", "running", "idle"):
@@ -335,7 +335,7 @@ def as_dict(status: Status) -> dict[str, object]:
             "tasks": len(job.entry.tasks),
             "done": job.done,
             "host": (job.result.host or None) if job.result else None,
-            "problem": vars(job.problem) if job.problem else None,
+            "problem": {key: it for key, it in vars(job.problem).items() if key != "observed"} if job.problem else None,
         }
         for name, job in status.jobs.items()
     }

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Optional
 
+from MLTools.NanoML.batch.job import JobProblem
 from MLTools.NanoML.batch.prepare import TUNE, prepare
 from MLTools.NanoML.batch.site import place_of
 from MLTools.NanoML.batch.status import Status, observe
@@ -124,12 +125,7 @@ def resubmit(submission: Submission, on: Optional[str] = None, max_missing: Opti
             "failed can be submitted again when they are done (nanoml status --wait) or ended (nanoml kill)."
         )
     tasks = (task for job in status.of("failed") if job.result for task in job.result.tasks.values())
-    read = {
-        key.partition(" ")[2]
-        for task in tasks
-        for key in (task.record or task).observed
-        if key.startswith(f"{VARIABLE} ")
-    }
+    read = {key.partition(" ")[2] for task in tasks for key in task.observed if key.startswith(f"{VARIABLE} ")}
     read.update(name for job in status.of("failed") for name in submission.job(job.entry.name).environment)
     request = JobRequest(
         submission.what, on or submission.system, lacked=dict(_lacked(status)), variables=frozenset(read)
@@ -152,9 +148,9 @@ def resubmit(submission: Submission, on: Optional[str] = None, max_missing: Opti
 def _lacked(status: Status) -> Iterator[tuple[str, tuple[str, Resources]]]:
     for job in status.of("failed"):
         if job.problem is not None and job.problem.kind in _LACKED:
-            results = job.result.tasks if job.result else {}
+            done = job.result.records if job.result else {}
             for task in job.entry.tasks:
-                if task not in results or results[task].record is None:
+                if task not in done:
                     yield f"{job.entry.stage} {task}", (job.problem.kind, job.entry.resources)
 
 
@@ -167,8 +163,8 @@ def _forgive(status: Status, config: Config) -> bool:
     failures: dict[str, dict[str, NanoMLError]] = {}
     for job in status.of("failed"):
         for name, task in job.result.tasks.items() if job.result else ():
-            if task.problem is not None and task.problem.kind == "unreadable":
-                error = UnreadableError(task.problem.message, task.problem.file)
+            if isinstance(task, JobProblem) and task.kind == "unreadable":
+                error = UnreadableError(task.message, task.file)
                 failures.setdefault(job.entry.stage, {})[name] = error
     if missing.allowed(limit, 1 << 30) == 0 or not failures:
         return False

@@ -19,7 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 from MLTools.NanoML.atomic import is_aside, make_directory
 from MLTools.NanoML.batch.job import (
@@ -31,7 +31,6 @@ from MLTools.NanoML.batch.job import (
     Job,
     JobProblem,
     JobResult,
-    TaskResult,
     digest_of,
     url_of,
 )
@@ -40,7 +39,7 @@ from MLTools.NanoML.observing import SECRET, VARIABLE, state_of
 from MLTools.NanoML.rootio.remote import storage
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 from MLTools.NanoML.terminal.progress import say
-from MLTools.NanoML.workflow.record import do
+from MLTools.NanoML.workflow.record import Record, do
 from MLTools.NanoML.workflow.task import Stamp, Task
 
 _PAUSE = 1.0  # seconds between two looks whether the twin of a job has ended
@@ -94,7 +93,7 @@ def _begun(name: str, before: Optional[JobResult]) -> JobResult:
     batch = os.environ.get("NANOML_BATCH_ID", "")
     begun = JobResult(name, host=platform.node(), process=os.getpid(), batch=batch, started=time.time())
     if before is not None:
-        begun.tasks = {name: task for name, task in before.tasks.items() if task.record is not None}
+        begun.tasks = {**before.records}
         begun.earlier = list(before.earlier)
         if before.state != "done":
             last = next(iter(before.problems), JobProblem("killed", "its process ended without a message"))
@@ -113,8 +112,8 @@ def _do(job: Job, result: JobResult, place: Path, run: Callable[[Sequence[str]],
         run(job.command)
         return
     for submitted, task in zip(job.recorded(), job.decoded(staging.rename)):
-        before = result.tasks.get(task.name)
-        if before is not None and before.record is not None and all(map(staging.has, before.record.outputs)):
+        before = result.records.get(task.name)
+        if before is not None and all(map(staging.has, before.outputs)):
             say(f"{task.name}: is done already")
             continue
         result.tasks[task.name] = _attempt(job, task, submitted, staging)
@@ -139,7 +138,7 @@ def _refuse_other_variables(job: Job, touched: Mapping[str, Optional[str]]) -> N
             )
 
 
-def _attempt(job: Job, task: Task, submitted: Task, staging: Staging) -> TaskResult:
+def _attempt(job: Job, task: Task, submitted: Task, staging: Staging) -> Union[Record, JobProblem]:
     touched = dict[str, Optional[str]]()
     say(f"{task.stage} {task.name}")
     try:
@@ -160,13 +159,13 @@ def _attempt(job: Job, task: Task, submitted: Task, staging: Staging) -> TaskRes
     except Exception as problem:
         reason = problem_of(problem)
         say(f"{task.name}: {reason.message}")
-        return TaskResult(problem=reason, observed=touched)
+        return replace(reason, observed=touched)
     finally:
         staging.clear(task)
     peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     memory = int(max(peaks) / (1 << 20 if sys.platform == "darwin" else 1 << 10))
     outputs = tuple(replace(it, path=str(path)) for it, path in zip(done.outputs, submitted.outputs))
-    return TaskResult(replace(done, outputs=outputs, observed=touched, memory=memory))
+    return replace(done, outputs=outputs, observed=touched, memory=memory)
 
 
 def _end(result: JobResult, place: Path) -> None:

@@ -153,7 +153,7 @@ class Analysis:
             with contextlib.suppress(ValueError, KeyError):
                 tasks = json.loads(path.read_text())["tasks"]
                 stage = path.stem.rpartition("-")[0]
-                count.update(f"{stage} {name}" for name, task in tasks.items() if task["record"])
+                count.update(f"{stage} {name}" for name, task in tasks.items() if "kind" not in task)
         return count
 
     def begin_again(self, what: str, system: str) -> None:

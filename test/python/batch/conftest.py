@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from MLTools.NanoML.batch.job import Job, JobResult, TaskResult
+from MLTools.NanoML.batch.job import Job, JobResult
 from MLTools.NanoML.batch.submission import JobEntry, JobOptions, Submission
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.stages import Resources
@@ -57,7 +57,7 @@ def leave(submission: Submission) -> Callable[..., JobResult]:
             (output,) = task.outputs
             output.write_text(f"output of {task.name}")
             made = Record.of(task, stamps(task), {"entries": 5}, 1.5)
-            tasks[task.name] = TaskResult(replace(made, memory=100, host="worker", finished="2026"))
+            tasks[task.name] = replace(made, memory=100, host="worker", finished="2026")
         times = {"started": 100.0, "finished": 200.0 if state != "running" else 0.0}
         result = JobResult(name, state, {**tasks, **others.pop("tasks", {})}, "worker", **{**times, **others})
         result.write(submission.directory / "results" / f"{name}.json")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MLTools.NanoML.batch.job import Job, JobProblem, JobResult, TaskResult, decode, encode
+from MLTools.NanoML.batch.job import Job, JobProblem, JobResult, decode, encode
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.stages import Resources
@@ -75,8 +75,8 @@ def test_a_damaged_task_is_one_message(task: object) -> None:
 
 def make_result() -> JobResult:
     problem, made = JobProblem("disk", "full"), {"inputs": (Stamp("a"),), "outputs": (Stamp("b", 1, 2),)}
-    done = TaskResult(Record("", "", "", summary={"entries": 5}, seconds=1.5, memory=200, host="host", **made))
-    tasks, earlier = {"WZ/0": done, "WZ/1": TaskResult(problem=problem)}, [JobProblem("lost", "gone", host="host")]
+    done = Record("", "", "", summary={"entries": 5}, seconds=1.5, memory=200, host="host", **made)
+    tasks, earlier = {"WZ/0": done, "WZ/1": problem}, [JobProblem("lost", "gone", host="host")]
     return JobResult("skim-0000", "failed", tasks, "host", 12, "5.0", 1.0, 2.0, 1, problem, earlier)
 
 
@@ -87,7 +87,7 @@ def test_a_result_of_the_first_version_is_read_and_of_a_later_one_is_not(tmp_pat
     content = json.loads(path.read_text())
     assert content.pop("schema") == 1
     done, failed = content["tasks"].values()
-    content["tasks"] = {"WZ/0": {**done.pop("record"), **done, "state": "done"}, "WZ/1": {**failed, "state": "failed"}}
+    content["tasks"] = {"WZ/0": {**done, "state": "done"}, "WZ/1": {"problem": failed, "state": "failed"}}
     path.write_text(json.dumps(content))
     assert JobResult.read(path) == make_result()
     path.write_text(json.dumps({**content, "schema": 2}))

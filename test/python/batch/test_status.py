@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 import pytest
 
-from MLTools.NanoML.batch.job import KINDS, JobProblem, JobResult, TaskResult, encode
+from MLTools.NanoML.batch.job import KINDS, JobProblem, JobResult, encode
 from MLTools.NanoML.batch.status import JobState, Status, as_dict, collect, observe, page, settle
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.errors import NanoMLError
@@ -91,7 +91,7 @@ def test_what_is_missing_or_damaged_after_the_end_is_told(say: Say, leave: Leave
 
 
 def test_a_job_that_will_be_tried_again_waits(say: Say, leave: Leave) -> None:
-    leave("skim-0000", 1, "failed", exit_code=1, tasks={"WZ/1": TaskResult(problem=JobProblem("lost", "no"))})
+    leave("skim-0000", 1, "failed", exit_code=1, tasks={"WZ/1": JobProblem("lost", "no")})
     assert states(say(skim_0000="running failed"))["skim-0000"] == "waiting"
     assert states(say(skim_0000="running failed again running"))["skim-0000"] == "running"
     assert states(say(skim_0000="running failed again running failed"))["skim-0000"] == "failed"
@@ -101,7 +101,7 @@ def test_a_job_that_will_be_tried_again_waits(say: Say, leave: Leave) -> None:
 
 def test_what_comes_after_a_failure_is_idle(say: Say, leave: Leave) -> None:
     leave("skim-0000", 2)
-    leave("skim-0001", 1, "failed", exit_code=1, tasks={"WZ/3": TaskResult(problem=JobProblem("disk", "full"))})
+    leave("skim-0001", 1, "failed", exit_code=1, tasks={"WZ/3": JobProblem("disk", "full")})
     status = say(active=False, skim_0000="ok", skim_0001="failed again failed", convert_0000="removed")
     assert states(status) == {"skim-0000": "done", "skim-0001": "failed", "convert-0000": "idle"}
     assert reasons(status) == {"skim-0001": "disk"}
@@ -264,7 +264,7 @@ def test_what_changed_while_the_job_ran_or_after_it_shows(submission: Submission
 
 @pytest.mark.parametrize("state", ["failed", "running"])
 def test_a_job_that_failed_keeps_what_it_has_done(submission: Submission, leave: Leave, state: str) -> None:
-    leave("skim-0000", 1, state, tasks={"WZ/1": TaskResult(problem=JobProblem("disk", "full"))})
+    leave("skim-0000", 1, state, tasks={"WZ/1": JobProblem("disk", "full")})
     assert collected(submission) == []
     assert reason(submission, "skim-0000", 0) is None
     assert reason(submission, "skim-0000", 1) == "not done yet"
@@ -276,11 +276,10 @@ def test_a_job_that_failed_keeps_what_it_has_done(submission: Submission, leave:
 def test_without_shared_files_times_are_the_storages(submission: Submission, leave: Leave, tmp_path: Path) -> None:
     submission.options.shared = False
     result = leave("skim-0000", 2)
-    for name, done in result.tasks.items():
+    for name, done in result.records.items():
         remote = (Stamp(f"root://a//{name}"),)
-        assert done.record is not None
-        outputs = tuple(replace(output, modified=1) for output in done.record.outputs)
-        result.tasks[name] = TaskResult(replace(done.record, inputs=remote, outputs=outputs))
+        outputs = tuple(replace(output, modified=1) for output in done.outputs)
+        result.tasks[name] = replace(done, inputs=remote, outputs=outputs)
     result.write(submission.directory / "results" / "skim-0000.json")
     assert collected(submission) == []
     assert reason(submission, "skim-0000", 0) is None

@@ -84,8 +84,7 @@ def test_a_job_is_done_and_says_what_came_of_it(make: Make, tmp_path: Path) -> N
     assert (result.state, result.exit_code, result.problem, result.earlier) == ("done", 0, None, [])
     assert result.finished > result.started > 0
     assert list(result.tasks) == ["ZG/0", "ZG/1"]
-    done = result.tasks["ZG/1"].record
-    assert done is not None
+    done = result.records["ZG/1"]
     output = tmp_path / "work" / "1.root"
     assert done.outputs == (Stamp.of(str(output)).with_content(),)
     assert done.summary["entries"] == 1400
@@ -152,9 +151,9 @@ def test_a_file_that_cannot_be_read_fails_alone(make: Make, tmp_path: Path) -> N
     assert work(job, tmp_path / "result.json") == FAILED
     result = read(tmp_path)
     assert (result.state, result.exit_code) == ("failed", FAILED)
-    assert [it.record is None for it in result.tasks.values()] == [True, False, False]
-    problem = result.tasks["ZG/0"].problem
-    assert problem is not None
+    assert [*result.records] == [*result.tasks][1:]
+    problem = result.tasks["ZG/0"]
+    assert isinstance(problem, JobProblem)
     assert problem.kind == "unreadable"
     assert not (tmp_path / "work" / "0.root").exists()
     assert work(job, tmp_path / "result.json") == FAILED  # again: the others are done already
@@ -164,8 +163,8 @@ def test_a_file_that_cannot_be_read_fails_alone(make: Make, tmp_path: Path) -> N
 def test_a_mistake_that_stays_has_its_own_exit_code(make: Make, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import no_such_package\n")
     assert work(make(1, selection="mine.py:Mine"), tmp_path / "result.json") == PERMANENT
-    problem = read(tmp_path).tasks["ZG/0"].problem
-    assert problem is not None
+    problem = read(tmp_path).tasks["ZG/0"]
+    assert isinstance(problem, JobProblem)
     assert problem.kind in ("package", "configuration")
     assert "no_such_package" in problem.message
 
@@ -176,8 +175,8 @@ def test_an_unforeseen_mistake_is_reported(make: Make, tmp_path: Path, capsys: p
         "class Mine(Trilepton):\n    def select(self, events, cutflow):\n        return 1 / 0\n"
     )
     assert work(make(1, selection="mine.py:Mine"), tmp_path / "result.json") == FAILED
-    problem = read(tmp_path).tasks["ZG/0"].problem
-    assert problem is not None
+    problem = read(tmp_path).tasks["ZG/0"]
+    assert isinstance(problem, JobProblem)
     assert "division by zero" in problem.message
     assert list((tmp_path / "work").rglob("*")) == []
 
