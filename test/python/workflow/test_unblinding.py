@@ -18,10 +18,9 @@ from MLTools.NanoML.contracts.blinding import share_in
 from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal import progress
-from MLTools.NanoML.workflow.data import DataFile
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.task import Stamp
-from MLTools.NanoML.workflow.unblinding import as_it_is, blinded, places_of, record_declared, unblind
+from MLTools.NanoML.workflow.unblinding import DataFile, as_it_is, blinded, places_of, record_declared, unblind
 from services.blinding import unblind_all
 
 TEXT = """
