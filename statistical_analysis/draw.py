@@ -29,7 +29,7 @@ from statistical_analysis.inference import FitOrigin, infer
 from statistical_analysis.model import FitChannel, completed
 from statistical_analysis.report.page import no_fit_report, report
 from statistical_analysis.report.plots import Axis, draw_experiments, draw_results, draw_smoothed
-from statistical_analysis.report.unbinned import Unbinned
+from statistical_analysis.report.verdict import Unbinned
 from statistical_analysis.results import NoFit, read_results
 from statistical_analysis.toys.experiments import experiment
 from statistical_analysis.workspace import workspace

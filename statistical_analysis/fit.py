@@ -91,7 +91,7 @@ def fit(job: FitJob) -> dict[str, Any]:
     """Write results, model and card; return the summary."""
     # jax takes seconds
     from statistical_analysis.inference import compared
-    from statistical_analysis.report.unbinned import Unbinned
+    from statistical_analysis.report.verdict import Unbinned
 
     settings = job.settings  # with the histograms of all channels
     job, templates, unbinned = read_fit(job)

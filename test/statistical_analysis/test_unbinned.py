@@ -33,7 +33,7 @@ from statistical_analysis.draw import draw_fit
 from statistical_analysis.fit import FitJob, fit
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
-from statistical_analysis.report.unbinned import Unbinned, sign_of_densities
+from statistical_analysis.report.verdict import Unbinned, sign_of_densities
 from statistical_analysis.results import OF_DENSITIES, OF_EVENTS, Results, read_results
 from statistical_analysis.stages import fit_stage
 from statistical_analysis.toys.batch import ManyMaxima
