@@ -1,0 +1,211 @@
+"""What runs a model: the versions of ONNX that each CMSSW release, and each ONNX Runtime, reads, and files for others.
+
+These are the repository of a Triton server, and preprocess.json of CMSSW's jet taggers.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from MLTools.NanoML.atomic import make_directory, replacing, write_text
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.model import Description, Model
+from MLTools.NanoML.schema.plain import parsed
+
+OPSET, IR = 15, 8
+"""The versions that are written unless the target is older: every release from CMSSW_12_4 on reads it."""
+_SAFE_FROM = (12, 4)  # the first release that reads it
+_RELEASE = re.compile(r"CMSSW_(\d+)_(\d+)(?:_[A-Za-z0-9_-]+)?")
+_LARGEST = 1024  # rows in one call: more than one event of a module of CMSSW has
+_BOUND = 1e32  # RecoBTag's producers treat values beyond in their own way: the model itself scales and clips
+_LABELS = "labels.txt"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a model is to run."""
+
+    cmssw: str | None  # the release as the user named it
+    onnxruntime: str | None  # version of its ONNX Runtime; None if it is not established
+    opset: int  # the newest that it reads, or is sure to read
+    ir: int
+    dynamo: bool = False  # whether PyTorch's new exporter writes for it
+    warning: str = ""  # what the user must know about this target; usually empty
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        runtime = f"ONNX Runtime {self.onnxruntime}" if self.onnxruntime else ""
+        if self.cmssw:
+            return f"{self.cmssw} ({runtime})" if runtime else self.cmssw
+        return runtime or "CMSSW from 12_4 on"
+
+
+def target(cmssw: str | None = None, onnxruntime: str | None = None) -> Target:
+    """Limits of a release such as "CMSSW_14_0_X", or of an ONNX Runtime; without both, what CMSSW reads from 12_4 on.
+
+    A release whose ONNX Runtime is not established, such as one that is newer than the table (releases.json), gets the
+    form that every release from CMSSW_12_4 on reads, with a warning. A ConfigError says that there is no such release, or
+    that it or the ONNX Runtime is too old.
+    """
+    if cmssw and onnxruntime:
+        raise ConfigError(f"{cmssw} and ONNX Runtime {onnxruntime}: name one of them, a release has its own.")
+    if onnxruntime:
+        return Target(None, onnxruntime, *_limits(onnxruntime))
+    if cmssw is None:
+        return Target(None, None, OPSET, IR)
+    name = _RELEASE.fullmatch(cmssw)
+    if name is None:
+        raise ConfigError(
+            f'export.cmssw: "{cmssw}" is not the name of a CMSSW release, such as CMSSW_14_0_X or CMSSW_14_0_19_patch1.'
+        )
+    number = int(name[1]), int(name[2])
+    for entry in _table()["releases"]:
+        version = entry["onnxruntime"]
+        if _number(entry["first"]) <= number <= _number(entry["last"]) and (version or entry["at_least"]):
+            return Target(cmssw, version, *_limits(version or entry["at_least"]))
+    if number < _SAFE_FROM:
+        raise ConfigError(
+            f"export.cmssw: which ONNX Runtime {cmssw} has is not known here, and releases before 12_4 may not read ONNX "
+            f"opset {OPSET} and IR {IR}. Known are CMSSW {_known()}. If you know the version: nanoml export --onnxruntime."
+        )
+    return Target(
+        cmssw,
+        None,
+        OPSET,
+        IR,
+        warning=f"which ONNX Runtime {cmssw} has is not known here: the model is written for ONNX opset {OPSET} and IR {IR}, which "
+        "every known release from CMSSW_12_4 on reads. In an area of the release, `nanoml doctor --for cmssw` finds "
+        "the version; `nanoml export --onnxruntime VERSION` writes for it.",
+    )
+
+
+def _known() -> str:
+    """The releases of the table whose ONNX Runtime is established, at least as from which version on."""
+    return ", ".join(
+        f"{entry['first']} to {entry['last'].replace('_99', '_x')}"
+        for entry in _table()["releases"]
+        if entry["onnxruntime"] or entry["at_least"]
+    )
+
+
+def _limits(onnxruntime: str) -> tuple[int, int, bool]:
+    """Opset and IR that an ONNX Runtime reads, and whether the new exporter writes for it."""
+    version = _number(onnxruntime.replace(".", "_"))
+    runtimes = [entry for entry in _table()["runtimes"] if _number(entry["from"].replace(".", "_")) <= version]
+    if not runtimes:
+        raise ConfigError(f"ONNX Runtime {onnxruntime}: is not a known version, such as 1.17.1; the oldest is 1.0.")
+    return int(runtimes[-1]["opset"]), int(runtimes[-1]["ir"]), bool(runtimes[-1].get("dynamo"))
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return parsed((files(__package__) / "releases.json").read_text(encoding="utf-8"))
+
+
+def _number(text: str) -> tuple[int, int]:
+    """(14, 0) for "14_0"; (0, 0) for anything that does not begin with two numbers."""
+    found = re.match(r"(\d+)_(\d+)(?:_|$)", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def add_to_repository(path: Path, repository: Path, name: str | None = None) -> Path:
+    """Put a model into a repository of a Triton server, in place of an earlier one of its name.
+
+    Parameters
+    ----------
+    path
+        The ONNX file.
+    repository
+        Directory of all models of the server.
+    name
+        The name by which clients ask for it; None for the model's own.
+
+    Returns
+    -------
+    Its directory in the repository, with `config.pbtxt`, `labels.txt` and `1/model.onnx`.
+
+    Raises
+    ------
+    NanoMLError
+        The model cannot be read, or nothing can be written there.
+    """
+    model = Model(path)
+    name = name or model.name
+    if not name.isidentifier():
+        raise NanoMLError(f"{name}: cannot be the name of a model on a server: use letters, digits and underscores.")
+    directory = repository / name
+    copy = make_directory(directory / "1") / "model.onnx"
+    with replacing(copy) as aside:
+        shutil.copyfile(path, aside)
+    write_text(directory / _LABELS, "".join(f"{each}\n" for each in model.outputs))
+    write_text(directory / "config.pbtxt", "\n".join(_configuration(model, name)) + "\n")
+    return directory
+
+
+def _configuration(model: Model, name: str) -> Iterator[str]:
+    """The lines of config.pbtxt, an `inference.ModelConfig` of protobuf."""
+    from MLTools.NanoML.model.inside import FOLD  # awkward, which it imports, takes long
+
+    inputs, outputs = model.session.get_inputs(), model.session.get_outputs()
+    yield f'name: "{name}"'
+    yield 'platform: "onnxruntime_onnx"'  # by this CMSSW finds how to limit threads
+    yield 'backend: "onnxruntime"'
+    yield f"max_batch_size: {_LARGEST}"
+    for tensor in inputs:
+        yield f"input [ {{ {_tensor(tensor)} }} ]"
+    for tensor in outputs:
+        labels = f' label_filename: "{_LABELS}"' if tensor.name == model.description.output_tensors[0] else ""
+        yield f"output [ {{ {_tensor(tensor)}{labels} }} ]"
+    if all(tensor.name != FOLD for tensor in inputs):  # which chooses the network for all events of a call
+        yield "dynamic_batching { }"  # calls of several clients are computed together
+
+
+def _tensor(tensor: Any) -> str:
+    """One tensor without its first axis, that of events or objects; -1 is any length."""
+    lengths = ", ".join(str(axis if isinstance(axis, int) else -1) for axis in tensor.shape[1:])
+    return f'name: "{tensor.name}" data_type: TYPE_FP32 dims: [ {lengths} ]'
+
+
+def preprocess_file(model: Path) -> Path:
+    """Path, beside a model, of the JSON file from which CMSSW's jet taggers in RecoBTag know what it reads."""
+    return model.with_name(f"{model.stem}_preprocess.json")
+
+
+def preprocess_of(description: Description) -> dict[str, object]:
+    """Content of this file; a NanoMLError if these producers cannot feed such a model.
+
+    The scaling is in the model, so every variable is passed unchanged.
+    """
+    if description.objects or description.features is None:
+        raise NanoMLError(
+            "preprocess.json: RecoBTag's producers give objects variable by variable and without a mask, which is not how "
+            "this model reads them: only a model of event-level or of object-level columns alone fits."
+        )
+    if description.parameter is not None:
+        raise NanoMLError("preprocess.json: RecoBTag's producers cannot give a model its parameter.")
+    tensor = description.features
+    info = {
+        "median": 0.0,
+        "norm_factor": 1.0,
+        "replace_inf_value": 0.0,
+        "lower_bound": -_BOUND,
+        "upper_bound": _BOUND,
+        "pad": 0.0,
+    }
+    return {
+        "input_names": [tensor.tensor],
+        "output_names": description.output_columns,
+        tensor.tensor: {
+            "var_names": list(tensor.columns),
+            "var_length": 1,
+            "var_infos": dict.fromkeys(tensor.columns, info),
+        },
+    }
