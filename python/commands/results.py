@@ -59,9 +59,8 @@ def why(
     With OLD alone: what has changed since its results were made.
     """
     from MLTools.NanoML.schema.plain import plain
-    from MLTools.NanoML.why.path import answer, orders, show, write
+    from MLTools.NanoML.why.path import Between, answer, orders, show, write
     from MLTools.NanoML.why.state import State, changes, notes
-    from MLTools.NanoML.why.states import Between
     from MLTools.NanoML.workflow.layout import Layout
 
     if new is None:

@@ -18,7 +18,7 @@ from MLTools.NanoML.cli import nanoml as command
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.why.states import sampled
+from MLTools.NanoML.why.path import sampled
 from MLTools.NanoML.workflow.pipeline import execute
 from processes import nanoml
 

@@ -14,9 +14,8 @@ from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.plain import read
 from MLTools.NanoML.why.measure import GROUPS, HISTOGRAM, SCORE_BINS, Measured, measure, shift
-from MLTools.NanoML.why.path import answer, show
+from MLTools.NanoML.why.path import Between, answer, show
 from MLTools.NanoML.why.state import Change, State, changes
-from MLTools.NanoML.why.states import Between
 
 BASE = State(Config(), {"datasets": {"WZ": {}}}, {}, {})
 FACTORS = (2.0, 3.0, 5.0)
