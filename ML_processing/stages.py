@@ -38,9 +38,8 @@ from MLTools.NanoML.dependencies import FIGURES, code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.terminal.progress import say, say_once
-from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis, Stage
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import places_of
 

@@ -137,7 +137,7 @@ def page_of(problem: BaseException) -> Optional[str]:
     while traceback is not None:
         modules.append(traceback.tb_frame.f_globals.get("__name__", ""))
         traceback = traceback.tb_next
-    if modules and modules[-1] == "MLTools.NanoML.workflow.runner":
+    if modules and modules[-1] == "MLTools.NanoML.workflow.analysis":
         stage = _OF_TASKS.match(str(problem))
         return declared(stage[1]).page if stage else None
     for module in reversed(modules):

@@ -20,9 +20,8 @@ from MLTools.NanoML.dependencies import FIGURES, code_of
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.report.section import Style
-from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis, Stage
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import places_of
 from statistical_analysis.fit import FitJob, fit

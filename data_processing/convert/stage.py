@@ -23,9 +23,8 @@ from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import told_once
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL
 from MLTools.NanoML.terminal.page import plural
-from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis, Stage
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.task import Task
 
 

@@ -34,10 +34,9 @@ from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.remote.client import adopt_settings
 from MLTools.NanoML.schema.document import Document
 from MLTools.NanoML.schema.plain import read
-from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis, FailedTasksError, Stage, plan, run
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import forgive
-from MLTools.NanoML.workflow.runner import FailedTasksError, Stage, plan, run
 from MLTools.NanoML.workflow.task import Task
 
 GROUPS = ("dataset", "class", "era")

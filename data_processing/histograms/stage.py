@@ -38,9 +38,8 @@ from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.schema.roles import READS, WRITES
 from MLTools.NanoML.terminal.progress import say_once
-from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis, Stage
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import Blinded
 

@@ -29,9 +29,8 @@ from MLTools.NanoML.model.entries import Outside, domain_lines
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.selection import load_selection
-from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis, Stage
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.task import Task
 
 

@@ -18,9 +18,8 @@ from MLTools.NanoML.errors import ConfigError, listed
 from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, Accounting, shift_changes
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, OUTLIER, FileAccounting, Step
 from MLTools.NanoML.selection import DatasetInfo
-from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis, Stage
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.runner import Stage
 from MLTools.NanoML.workflow.task import Task
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from MLTools.NanoML.observing import VARIABLE
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.stages import Resources
 from MLTools.NanoML.terminal.progress import say
+from MLTools.NanoML.workflow.analysis import FailedTasksError
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import files_of, forgive
-from MLTools.NanoML.workflow.runner import FailedTasksError
 from MLTools.NanoML.workflow.unblinding import record_declared
 
 _LACKED = ("memory", "time", "disk")

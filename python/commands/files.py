@@ -314,8 +314,8 @@ def _convert_all(job: Any, convert_files: Callable[[object], object]) -> Any:
 
 def _convert_each(job: Any, force: bool) -> None:
     from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.workflow.analysis import Stage
     from MLTools.NanoML.workflow.pipeline import run_stage
-    from MLTools.NanoML.workflow.runner import Stage
 
     stages = import_part("data_processing.convert.stage")
     tasks = stages.convert_tasks(job.sources, job.output.resolve(), job)

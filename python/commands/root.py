@@ -141,7 +141,7 @@ def merge(files: tuple[str, ...], output: Path, dry_run: bool, force: bool, **op
     from MLTools.NanoML.dependencies import code_of
     from MLTools.NanoML.parallel import RECORDS, locked
     from MLTools.NanoML.stages import import_part
-    from MLTools.NanoML.workflow.runner import Stage, plan, run
+    from MLTools.NanoML.workflow.analysis import Stage, plan, run
     from MLTools.NanoML.workflow.task import Task
 
     merging = import_part("data_processing.merge.merge")
@@ -214,8 +214,8 @@ def score(
     if output is None:
         raise click.UsageError("Say where the scores go: -o DIR.")
     from MLTools.NanoML.stages import import_part
+    from MLTools.NanoML.workflow.analysis import Stage
     from MLTools.NanoML.workflow.pipeline import run_stage
-    from MLTools.NanoML.workflow.runner import Stage
 
     scoring, stage_of = (import_part(f"data_processing.score.{name}") for name in ("score", "stage"))
     values: dict[str, list[float]] = {}
@@ -265,7 +265,7 @@ def attach(events: Path, files: tuple[str, ...], output: Path, workers: int, for
     """
     from MLTools.NanoML.parallel import locked
     from MLTools.NanoML.stages import import_part
-    from MLTools.NanoML.workflow.runner import plan, run
+    from MLTools.NanoML.workflow.analysis import plan, run
 
     attaching, stage_of = (import_part(f"data_processing.score.{name}") for name in ("attach", "stage"))
     job = attaching.AttachJob(events.resolve(), find_files(files), output.resolve(), **options)

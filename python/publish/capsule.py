@@ -34,11 +34,10 @@ from MLTools.NanoML.schema.plain import content_of, plain
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.stages import NAMES
 from MLTools.NanoML.terminal.progress import say
-from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis, Stage, plan, run
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.overview import accounting_of
 from MLTools.NanoML.workflow.pipeline import planned
-from MLTools.NanoML.workflow.runner import Stage, plan, run
 
 UNKNOWN = "-"
 _DATA = "Data"

@@ -34,11 +34,10 @@ from MLTools.NanoML.schema.plain import content_of, plain, read_or_none
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.stages import import_part
 from MLTools.NanoML.terminal.progress import progress
-from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis, Stage
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.record import Record
-from MLTools.NanoML.workflow.runner import Stage
 
 _SIGNS = {**{it: it for it in ("<", ">", "<=", ">=", "==", "!=", "+", "-", "*", "/", "**")}, "^": "**"}
 _LOGIC = {"&&": " & ", "||": " | "}

@@ -47,10 +47,9 @@ from MLTools.NanoML.why.measure import (
     shift,
 )
 from MLTools.NanoML.why.state import READER, Change, State, notes, same_events
-from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis, Stage, plan, run
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import execute, run_stage
-from MLTools.NanoML.workflow.runner import Stage, plan, run
 from MLTools.NanoML.workflow.task import Task
 
 _NOISE = 1e-6  # what rounding leaves

@@ -21,10 +21,9 @@ from MLTools.NanoML.parallel import RECORDS, locked
 from MLTools.NanoML.rootio.remote.client import adopt_settings, current_settings
 from MLTools.NanoML.stages import NAMES, STAGES, declared, import_part, with_figures
 from MLTools.NanoML.terminal.progress import check_interrupt, say
-from MLTools.NanoML.workflow.analysis import Analysis
+from MLTools.NanoML.workflow.analysis import Analysis, FailedTasksError, Planned, Stage, plan, run
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.record import ASKED, Reason, Records
-from MLTools.NanoML.workflow.runner import FailedTasksError, Planned, Stage, plan, run
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import record_declared
 

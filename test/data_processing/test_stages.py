@@ -16,8 +16,8 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
 from MLTools.NanoML.stages import PARTS
+from MLTools.NanoML.workflow.analysis import Stage
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from MLTools.NanoML.workflow.runner import Stage
 from services.rootfiles import record_of
 from services.shifted import INFO, ShiftedSkims
 

@@ -19,7 +19,7 @@ from data_processing.score.attach import AttachJob
 from data_processing.score.stage import attach_stages
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.provenance import MadeColumn
-from MLTools.NanoML.workflow.runner import plan, run
+from MLTools.NanoML.workflow.analysis import plan, run
 from processes import nanoml
 from services.rootfiles import branches_of, record_of
 

@@ -24,7 +24,7 @@ from MLTools.NanoML.model import Discriminant, Model
 from MLTools.NanoML.model.entries import InputRange, KnownTensor
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.workflow.runner import plan, run
+from MLTools.NanoML.workflow.analysis import plan, run
 from services.rootfiles import lists_of, record_of
 from services.shifted import SHIFTS, ShiftedSkims, like_others
 

@@ -23,8 +23,8 @@ from MLTools.NanoML.parallel import RECORDS, locked, workers_for
 from MLTools.NanoML.terminal import progress
 from MLTools.NanoML.workflow import record as record_module
 from MLTools.NanoML.workflow import task as task_module
+from MLTools.NanoML.workflow.analysis import Planned, Stage, plan, run
 from MLTools.NanoML.workflow.record import Fingerprints, Reason, Record, Records
-from MLTools.NanoML.workflow.runner import Planned, Stage, plan, run
 from MLTools.NanoML.workflow.task import Task, stamps
 from processes import running
 from services.daemons import alive, wait_for
@@ -223,7 +223,7 @@ def test_a_second_run_is_refused_and_a_killed_one_lets_go(tmp_path: Path) -> Non
 POOL = """
 import functools, os, sys, time
 from pathlib import Path
-from MLTools.NanoML.workflow.runner import Stage, plan, run
+from MLTools.NanoML.workflow.analysis import Stage, plan, run
 from MLTools.NanoML.workflow.task import Task
 
 def work(number):
