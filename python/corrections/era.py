@@ -130,7 +130,7 @@ OBJECTS = {
     "legs": "MLTools.NanoML.corrections.triggers:LegsEntry",
     "met_xy": "MLTools.NanoML.corrections.xy:XYEntry",
     "muons": "MLTools.NanoML.corrections.muons:MuonEntry",
-    "photons": "MLTools.NanoML.corrections.photons:PhotonEntry",
+    "photons": "MLTools.NanoML.corrections.electrons:PhotonEntry",
     "rochester": "MLTools.NanoML.corrections.rochester:RochesterEntry",
     "taus": "MLTools.NanoML.corrections.taus:TauEntry",
 }
