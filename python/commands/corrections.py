@@ -129,7 +129,7 @@ def _shortened(text: str) -> str:
 def _entries(file: str, found: CorrectionFile, chosen: Sequence[Correction], is_named: bool) -> Iterator[str]:
     """Lines of YAML that ask for corrections; for a file of objects, unless others are named, those that ask for all of it."""
     from MLTools.NanoML.corrections.survey.kinds import SPECIAL, plain
-    from MLTools.NanoML.corrections.survey.tree import uses
+    from MLTools.NanoML.corrections.survey.propose import uses
 
     objects = [it for it in uses(found) if it.entry in SPECIAL and (not is_named or chosen[0].name in it.names)]
     for use in objects[:1]:
@@ -200,7 +200,7 @@ def check_tree(directory: Path, as_json: bool) -> None:
 
     The exit code is 1 if a file is damaged.
     """
-    from MLTools.NanoML.corrections.survey.tree import check
+    from MLTools.NanoML.corrections.survey.compare import check
     from MLTools.NanoML.terminal.page import Page, TableColumn
 
     files = list(check(directory))

@@ -1,7 +1,8 @@
-"""Two states of files of corrections: what appeared, what vanished, and what changed its inputs or values."""
+"""Corrections at points of their inputs: a tree of them checked; and two states compared, with what appeared, vanished and changed."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +13,111 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.corrections.entries import variations_of
-from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile, Input
-from MLTools.NanoML.corrections.survey.tree import files_in, points
+from MLTools.NanoML.corrections.evaluation import Axis, Correction, CorrectionFile, Input
+from MLTools.NanoML.corrections.survey.kinds import unknown_inputs
+from MLTools.NanoML.corrections.survey.propose import files_in, uses
 from MLTools.NanoML.errors import ConfigError, listed
 
 _LEAST = 1e-9  # relative change that is one
+_POINTS, _MOST_TEXTS, _MOST_VALUES = 300, 40, 60  # for each combination of texts; combinations; values of an input
+_USUAL = {
+    "pt": (10, 1000), "et": (10, 1000), "eta": (-2.4, 2.4), "phi": (-3.1, 3.1), "rho": (5, 60), "run": (3e5, 4e5),
+}  # fmt: skip
+"""The ranges of inputs that have no bins, by the end of their names."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file of a tree."""
+
+    path: str
+    entries: tuple[str, ...] = ()  # that can name its corrections
+    others: int = 0  # corrections for which there is no such entry
+    unusable: tuple[str, ...] = ()  # what cannot be used, and why
+    problem: str = ""  # why it cannot be read
+
+
+def check(directory: Path) -> Iterator[Checked]:
+    """Open each file of a tree, and evaluate each of its corrections at some points."""
+    for place in files_in(directory):
+        try:
+            file = CorrectionFile(place.path)
+        except ConfigError as problem:
+            yield Checked(str(place.path), problem=str(problem))
+            continue
+        entries, unusable = [], []
+        known = uses(file)
+        for use in known:
+            try:
+                use.lines(place.path.name)
+                entries.append(use.entry)
+            except ConfigError as problem:
+                unusable.append(str(problem))
+        others = set(file.names).difference(*(use.names for use in known))
+        for name in file.names:
+            lost = unknown_inputs(file[name]) if name in others else []
+            tried = (file[name].tried(given, size) for given, size in points(file[name], file[name], file[name].inputs))
+            if lost:
+                unusable.append(f"{name} needs {', '.join(lost)}, which NanoAOD does not have.")
+            elif not any(np.isfinite(values).any() for values in tried):
+                unusable.append(f"{name} has no value anywhere.")
+        yield Checked(str(place.path), tuple(dict.fromkeys(entries)), len(others), tuple(dict.fromkeys(unusable)))
+
+
+def points(
+    one: Correction, other: Correction, names: list[str], is_narrow: bool = False
+) -> Iterator[tuple[dict[str, Input], int]]:
+    """Inputs at which two corrections are evaluated, always the same ones, and their number; `is_narrow` leaves only usual variations."""
+    chooser, keys = variations_of(one, {})
+    texts: dict[str, list[str]] = {}
+    numbers: dict[str, NDArray[np.generic]] = {}
+    edges: dict[str, set[float]] = {name: set() for name in (*one.inputs, *other.inputs)}
+    for each in (one, other):
+        _find_edges(each, edges)
+    for name in names:
+        common = [it for it in one.axes[name].keys if it in other.axes[name].keys]
+        if one.axes[name].type == "string":
+            known = list(map(str, common)) or ["nom"]
+            texts[name] = [it for it in known if it in keys.values()] if is_narrow and name == chooser else known
+        elif one.axes[name].type == "int" and not edges[name]:
+            numbers[name] = np.array(common or [0, 1, 2, 5], np.int64)
+        else:
+            numbers[name] = _middles(one.axes[name], edges[name])
+    random, combinations = np.random.default_rng(1), list(itertools.product(*texts.values()))
+    for combination in combinations[:: -(-len(combinations) // _MOST_TEXTS) or 1]:
+        columns = {name: random.choice(values, _POINTS) for name, values in numbers.items()}
+        yield {**columns, **dict(zip(texts, combination))}, _POINTS if numbers else 1
+
+
+def _find_edges(correction: Correction, edges: dict[str, set[float]]) -> None:
+    """Add the edges of all bins of a correction, or of all parts of a product."""
+    content = correction.file.content
+    products = {each["name"]: each["stack"] for each in content.get("compound_corrections") or ()}
+    parts = products.get(correction.name, (correction.name,))
+    waiting = [each["data"] for each in content["corrections"] if each["name"] in parts]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, dict):
+            continue
+        below = node.get("content")
+        waiting += [*(below if isinstance(below, list) else [below]), node.get("value"), node.get("default")]
+        if "edges" in node:
+            is_one = node["nodetype"] == "binning"
+            for name, it in zip(
+                [node["input"]] if is_one else node["inputs"], [node["edges"]] if is_one else node["edges"]
+            ):
+                all_of = np.linspace(it["low"], it["high"], it["n"] + 1) if isinstance(it, dict) else it
+                edges[name].update(map(float, all_of))
+
+
+def _middles(axis: Axis, found: set[float]) -> NDArray[np.generic]:
+    """Middles between edges; without any, numbers in the usual range."""
+    edges = np.array(sorted(filter(np.isfinite, found)))
+    if len(edges) < 2:
+        low, high = next((ends for end, ends in _USUAL.items() if axis.name.lower().endswith(end)), (0.1, 1.0))
+        edges = np.linspace(low, high, 31)
+    middles = (edges[1:] + edges[:-1]) / 2
+    return middles[:: -(-len(middles) // _MOST_VALUES)].astype(np.int64 if axis.type == "int" else np.float64)
 
 
 @dataclass(frozen=True)

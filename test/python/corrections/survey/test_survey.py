@@ -15,10 +15,9 @@ from conftest import ROOT
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.corrections.era import write_flat
 from MLTools.NanoML.corrections.jets import energy_scale
-from MLTools.NanoML.corrections.survey.compare import compare
+from MLTools.NanoML.corrections.survey.compare import check, compare
 from MLTools.NanoML.corrections.survey.kinds import run_ranges, years_of
 from MLTools.NanoML.corrections.survey.propose import Proposal, propose
-from MLTools.NanoML.corrections.survey.tree import check
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from processes import nanoml
 from services.invented import binning, category, correction, pileup, write
