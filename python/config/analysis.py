@@ -22,7 +22,7 @@ from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.schema.settings import NAME, PRODUCT, REGION, setting
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.selection.dataset import DatasetInfo
+    from MLTools.NanoML.selection.selected import DatasetInfo
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ class Config:
 
     def info_of(self, name: str) -> DatasetInfo:
         """The facts about a dataset that a selection may know."""
-        from MLTools.NanoML.selection.dataset import DatasetInfo  # takes awkward, which most commands do without
+        from MLTools.NanoML.selection.selected import DatasetInfo  # takes awkward, which most commands do without
 
         dataset, era = self.datasets[name], self.era_of(name)
         corrections = str(self.path(era.corrections)) if era.corrections else ""

@@ -8,8 +8,7 @@ from MLTools.NanoML.nanoaod.flat import Flat
 from MLTools.NanoML.nanoaod.weights import UP_DOWN, Factor, Weight
 from MLTools.NanoML.selection.columns import Column
 from MLTools.NanoML.selection.cutflow import Cutflow
-from MLTools.NanoML.selection.dataset import DatasetInfo
-from MLTools.NanoML.selection.selected import Selected
+from MLTools.NanoML.selection.selected import DatasetInfo, Selected
 from MLTools.NanoML.selection.selection import Selection, load_selection
 
 PAGE = "howto/selection.md"

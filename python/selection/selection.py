@@ -28,8 +28,7 @@ from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Array, Arrays, default
 from MLTools.NanoML.selection.columns import Column, MadeColumns, checked, explain
 from MLTools.NanoML.selection.cutflow import Cutflow
-from MLTools.NanoML.selection.dataset import DatasetInfo
-from MLTools.NanoML.selection.selected import Selected, Shift, each_shift
+from MLTools.NanoML.selection.selected import DatasetInfo, Selected, Shift, each_shift
 from MLTools.NanoML.selection.shifts import CheckpointCutflow, Ways, select_under_shifts, weighed_before_cuts
 
 
