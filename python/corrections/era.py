@@ -123,7 +123,7 @@ def _downloaded(url: str) -> Path:
 
 
 OBJECTS = {
-    "b_tags": "MLTools.NanoML.corrections.b_tags:BTagEntry",
+    "b_tags": "MLTools.NanoML.corrections.jet_id:BTagEntry",
     "jets": "MLTools.NanoML.corrections.entries:JetEntry",
     "fat_jets": "MLTools.NanoML.corrections.fat_jets:FatJetEntry",
     "electrons": "MLTools.NanoML.corrections.electrons:ElectronEntry",

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from MLTools.NanoML.corrections import Corrections, Factor, weights
-from MLTools.NanoML.corrections.b_tags import BTags
+from MLTools.NanoML.corrections.jet_id import BTags
 from MLTools.NanoML.corrections.weights import btag_working_point
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio.rootfile import RootFile
