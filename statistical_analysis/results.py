@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
 
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.contracts.blinding import Unblinding
-from MLTools.NanoML.contracts.templates import Origin
+from MLTools.NanoML.contracts.templates import Hypothesis, Origin
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.page import Answer, Digest, rounded
+from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.schema.plain import DAMAGE, build, content_of, plain
+from MLTools.NanoML.schema.roles import READS, WRITES
 
 SCHEMA = 3
 LEVEL = 0.95
@@ -317,6 +320,27 @@ class NoFit:
     def write(self, path: Path) -> None:
         """Write a JSON file."""
         write_json(path, {"schema": SCHEMA, **plain(self)})
+
+
+@dataclass(frozen=True)
+class FittedPoint:
+    """A value of the parameter, the results of its fit, and the cross section [pb] of the signal there, if that is known."""
+
+    hypothesis: Hypothesis
+    results: Path = field(metadata=READS)
+    cross_section: float | None
+
+
+@dataclass(frozen=True)
+class LimitsJob:
+    """The fits whose limits are collected, in rising order, the histograms, where results go, regions, unblindings, and the style."""
+
+    points: Sequence[FittedPoint]
+    source: Path = field(metadata=READS)
+    directory: Path = field(metadata=WRITES)
+    regions: Sequence[str]
+    log: Sequence[Unblinding] = ()
+    style: Style = PRIVATE_WORK
 
 
 def ending(of: str) -> str:

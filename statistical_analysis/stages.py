@@ -25,7 +25,7 @@ from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import places_of
 from statistical_analysis.fit import FitJob, fit
-from statistical_analysis.limits import FittedPoint, LimitsJob
+from statistical_analysis.results import FittedPoint, LimitsJob
 from statistical_analysis.workspace import CARDS
 
 for _package in ("pyhf", "iminuit", "jax", "scipy", "matplotlib", "mplhep"):

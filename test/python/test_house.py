@@ -49,7 +49,7 @@ ORDER = {
     ],
     "statistical_analysis": [
         ("samples", "results", "unbinned"),
-        *("model", "workspace", "card", "likelihood", "maximum", "asymptotic", "toys", "inference", "limits"),
+        *("model", "workspace", "card", "likelihood", "maximum", "asymptotic", "toys", "inference"),
         *("report", "fit", "draw", "stages"),
     ],
 }  # fmt: skip

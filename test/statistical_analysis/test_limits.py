@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("jax")
 pytest.importorskip("mplhep")
-pytest.importorskip("statistical_analysis.limits")
+pytest.importorskip("statistical_analysis.report")
 
 from MLTools.NanoML.batch.job import decode, encode
 from MLTools.NanoML.config.fit import Fit
@@ -31,10 +31,12 @@ from MLTools.NanoML.report.section import PRIVATE_WORK
 from MLTools.NanoML.schema.plain import build, plain
 from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
+from statistical_analysis import results as of_fits
 from statistical_analysis.draw import draw_fit
 from statistical_analysis.fit import FitJob
-from statistical_analysis.limits import FittedPoint, Limits, Point, excluded, in_words, together
-from statistical_analysis.results import FREE, Limit, NoFit, Parameter, Results, Scan, Significance, read_results
+from statistical_analysis.report import limits as page_of
+from statistical_analysis.report.limits import Limits, Point, excluded, in_words, together
+from statistical_analysis.results import FREE, FittedPoint, Limit, NoFit, Parameter, Results, Scan, Significance
 from statistical_analysis.stages import fit_stage, limits_stage, plot_stage
 
 VALUES = (600.0, 1000.0, 2000.0)
@@ -108,11 +110,9 @@ def test_results_together() -> None:
 
 @pytest.mark.parametrize("observed", [None, 0.5])
 def test_the_page_has_all_values_and_leads_to_their_fits(tmp_path: Path, observed: float | None) -> None:
-    from statistical_analysis.report.limits import draw_limits, limits_report
-
     limits = together(fits([0.1, 10, 20], observed))
-    drawn = draw_limits(PRIVATE_WORK, limits, "10 fb$^{-1}$", tmp_path)
-    page = limits_report(limits, drawn, PRIVATE_WORK, tmp_path)
+    drawn = page_of.draw_limits(PRIVATE_WORK, limits, "10 fb$^{-1}$", tmp_path)
+    page = page_of.limits_report(limits, drawn, PRIVATE_WORK, tmp_path)
     assert all(f'<a href="mass{value:g}/report.html">mass = {value:g}</a>' in page for value in VALUES)
     assert "Expected to be excluded at 95 % CL: mass from 600 to 800." in page
     assert "Nothing is said below 600 and above 2000" in page
@@ -123,7 +123,7 @@ def test_the_page_has_all_values_and_leads_to_their_fits(tmp_path: Path, observe
     files = {f"{name}.{kind}" for name in drawn for kind in ("json", "png", "pdf")}
     assert {path.name for path in tmp_path.iterdir()} == files
     unknown = replace(limits, points=(*limits.points[:2], replace(limits.points[2], cross_section=None)))
-    assert "[pb]" not in limits_report(unknown, drawn, PRIVATE_WORK, tmp_path)
+    assert "[pb]" not in page_of.limits_report(unknown, drawn, PRIVATE_WORK, tmp_path)
 
 
 def filled(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_the_stages_fit_each_value_with_data_once_unblinded(tmp_path: Path, monk
     analysis, fits = Analysis(load(tmp_path / "a.yaml")), tmp_path / "a/fit"
     expected = done(analysis)
     assert [(it.value, it.cross_section) for it in expected.points] == [(600, 3), (1000, 0.5), (2000, 0.01)]
-    first, last = (read_results(fits / name / "results.json") for name in ("mass600", "mass2000"))
+    first, last = (of_fits.read_results(fits / name / "results.json") for name in ("mass600", "mass2000"))
     assert isinstance(first, Results)
     assert isinstance(last, Results)
     assert (first.hypothesis, first.limit) == ("mass = 600", expected.points[0].limit)
@@ -208,8 +208,6 @@ def test_the_stages_fit_each_value_with_data_once_unblinded(tmp_path: Path, monk
 )
 @pytest.mark.usefixtures("white_figures")
 def test_a_value_without_a_limit_is_named(tmp_path: Path, medians: list[float | None], observed: float | None) -> None:
-    from statistical_analysis.report.limits import draw_limits, limit_figure, limits_report
-
     limits = together(fits(medians, observed))
     assert build(Limits, plain(limits)).points == limits.points
     reasons = {None: "it is above 40", 0: "no fit"}
@@ -217,7 +215,9 @@ def test_a_value_without_a_limit_is_named(tmp_path: Path, medians: list[float | 
     assert f"; no limit at {named}: the signal has too few events, or " in limits.summary
     for kind in ("png", "json"):
         (tmp_path / f"pvalues.{kind}").touch()  # of a fit to data
-    page = limits_report(limits, draw_limits(PRIVATE_WORK, limits, "10 fb$^{-1}$", tmp_path), PRIVATE_WORK, tmp_path)
+    page = page_of.limits_report(
+        limits, page_of.draw_limits(PRIVATE_WORK, limits, "10 fb$^{-1}$", tmp_path), PRIVATE_WORK, tmp_path
+    )
     assert f"There is no limit at {named}" in page
     columns = 3 if observed is None else 4
     assert page.count("<td>above 4</td>") == columns * medians.count(None)  # 40 times 0.1 pb
@@ -225,7 +225,9 @@ def test_a_value_without_a_limit_is_named(tmp_path: Path, medians: list[float | 
     assert ("p-values" in page) == (observed is not None and medians.count(0) < 3)
     assert (tmp_path / "pvalues.json").exists() == ("p-values" in page)
     assert page.count("<td>0.01</td><td>0.007 to 0.014</td>") == medians.count(0.1)
-    lines = {it.get_label(): it.get_ydata() for it in limit_figure(PRIVATE_WORK, limits, "").axes[0].get_lines()}
+    lines = {
+        it.get_label(): it.get_ydata() for it in page_of.limit_figure(PRIVATE_WORK, limits, "").axes[0].get_lines()
+    }
     assert lines["Expected, median"] == pytest.approx([it / 10 if it else np.nan for it in medians], nan_ok=True)
     above = lines.get("No limit up to here", [np.nan] * 3)
     assert above == pytest.approx([4 if it is None else np.nan for it in medians], nan_ok=True)
