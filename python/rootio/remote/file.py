@@ -16,19 +16,8 @@ from uproot.source.chunk import Chunk, Source
 from uproot.source.futures import TrivialFuture
 
 from MLTools.NanoML.errors import explain_os_error
-from MLTools.NanoML.rootio.remote.client import (
-    Cause,
-    Piece,
-    Request,
-    ServerError,
-    Slice,
-    answer,
-    client,
-    current_settings,
-    leave,
-    requests_for,
-    send_some,
-)
+from MLTools.NanoML.rootio.remote.client import Cause, ServerError, answer, client, current_settings, leave
+from MLTools.NanoML.rootio.remote.requests import Piece, Request, Slice, requests_for, send_some
 from MLTools.NanoML.rootio.remote.server import Replicas, Server
 
 T = TypeVar("T")

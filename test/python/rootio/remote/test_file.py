@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import processes
 from MLTools.NanoML.errors import NanoMLError, UnreadableError
 from MLTools.NanoML.rootio.baskets import PlainBranch
-from MLTools.NanoML.rootio.remote import client as requests
+from MLTools.NanoML.rootio.remote import requests
 from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.rootfile import RootFile
 from services.arrays import same

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from MLTools.NanoML.rootio.remote import client as requests
-from MLTools.NanoML.rootio.remote.client import Request, ServerError, requests_for, send_some
+from MLTools.NanoML.rootio.remote import requests
+from MLTools.NanoML.rootio.remote.client import ServerError
+from MLTools.NanoML.rootio.remote.requests import Request, requests_for, send_some
 
 CONTENT = bytes(number * number % 251 for number in range(10_000))
 GOOD, BAD = (SimpleNamespace(ok=ok, code=code, errno=0, message="lost") for ok, code in ((True, 0), (False, 1)))
