@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import events_of, find_duplicates, scratch
-from data_processing.merge.plan import TREES, MergeInputs, TreePlan, plan_tree
+from data_processing.merge.plan import MergeInputs, TreePlan, plan_tree
 from MLTools.NanoML.atomic import aside_of, replacing
 from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, is_same_sum
@@ -24,7 +24,7 @@ from MLTools.NanoML.rootio.compression import compression_of
 from MLTools.NanoML.rootio.histograms import bins_of, is_histogram
 from MLTools.NanoML.rootio.lists import Arrays, Lists, joined, plain
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile, rows_at_once
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, TREES, RootFile, rows_at_once
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.terminal.progress import progress

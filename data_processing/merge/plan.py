@@ -21,11 +21,8 @@ from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.histograms import add_histogram, is_histogram
 from MLTools.NanoML.rootio.lists import Arrays, Lists, offsets_of, plain
-from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile, is_tree
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, TREES, RootFile, is_tree
 from MLTools.NanoML.terminal.progress import progress
-
-TREES = ("Runs", "LuminosityBlocks")
-"""The trees that are merged beside the events."""
 
 # without these, an event cannot be identified or weighted
 _NEEDED = (*versions.IDENTIFIERS, "genWeight", *versions.SUM_OF_WEIGHTS)

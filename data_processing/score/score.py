@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from data_processing.score.eventcolumns import EventColumns, Mark, Role
 from data_processing.score.scorers import Decider, Scorer, bytes_per_event
-from data_processing.skim.plan import copy_auxiliary, with_counters
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.hdf5 import region_column
 from MLTools.NanoML.contracts.templates import Hypothesis
@@ -27,7 +26,8 @@ from MLTools.NanoML.model.entries import Outside
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, ScoredBy
 from MLTools.NanoML.rootio import versions
-from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.branches import with_counters
+from MLTools.NanoML.rootio.nanowriter import NanoWriter, copy_auxiliary
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.schema.roles import HOW, READS, WRITES
@@ -143,7 +143,7 @@ def _write(job: ScoreJob, models: Sequence[Model], by: ScoredBy | None, before: 
         _refuse_clashes(scorers, file)
         odd = [name for name, branch in file.branches.items() if not branch.is_numeric] if job.copy else []
         if job.copy:
-            kept = with_counters(file, [name for name in file.branches if name not in odd])
+            kept = with_counters(file.branches, [name for name in file.branches if name not in odd])
         else:  # the identifiers, flags, and counters of the file's own type
             kept = {name: file.branches[file.name_of(name)] for name in versions.IDENTIFIERS}
             others = [*(record.flags if record else ()), *(f"n{model.description.collection}" for model in models)]
@@ -172,7 +172,7 @@ def _write(job: ScoreJob, models: Sequence[Model], by: ScoredBy | None, before: 
                     rows.update(before.read(scores, start, stop) if before is not None else {})
                     writer.events.extend(rows)
                     bar.advance(stop - start)
-            odd += copy_auxiliary(file, writer, None) if job.copy else []
+            odd += copy_auxiliary(file, writer) if job.copy else []
             # a copy of a skim is still a skim
             kind, columns = "scores", {name: MadeColumn.of(branch) for name, branch in made.items()}
             if job.copy:

@@ -1,4 +1,4 @@
-"""The plan of a skim: the job, the rules for branches, the filters, and what is read, written and copied."""
+"""The plan of a skim: the job, the rules for branches, the filters, and what is read and written."""
 
 from __future__ import annotations
 
@@ -21,11 +21,9 @@ from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.nanoaod.provenance import CertifiedBy, Criteria
 from MLTools.NanoML.observing import as_planned
 from MLTools.NanoML.rootio import versions
-from MLTools.NanoML.rootio.branches import Branch
-from MLTools.NanoML.rootio.histograms import is_histogram
-from MLTools.NanoML.rootio.lists import Arrays, Picker
-from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile, is_tree
+from MLTools.NanoML.rootio.branches import Branch, with_counters
+from MLTools.NanoML.rootio.lists import Arrays
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Cutflow, DatasetInfo, Selected, Selection, load_selection
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 
 PAGE = "skim.md"
-_TREES = ("Runs", "LuminosityBlocks")
 _ALWAYS_KEPT = (*versions.IDENTIFIERS, "genWeight")
 _WORDS = {"keep": (True, False), "drop": (False, False), "keepmatch": (True, True), "dropmatch": (False, True)}
 
@@ -264,7 +261,7 @@ class FilterSet:
         certified = self.certified
         if certified is not None and is_data:  # simulation has no certified sections
             sections = ("run", "luminosityBlock")
-            found.append(_Cut("certified luminosity sections", sections, lambda it, _: _certified(it, certified)))
+            found.append(_Cut("certified luminosity sections", sections, lambda it, _: certified.rows(it)))
         if self.formula is not None:
             formula = self.formula.bind(file.branches, file.path)
             found.append(_Cut("cut", formula.branches, formula.mask))
@@ -334,7 +331,7 @@ def plan_skim(file: RootFile, filters: Sequence[Filter], job: SkimJob, weights: 
     read = dict.fromkeys(name for each in filters for name in each.branches)
     weight = ["genWeight"] if job.generator_weights and "genWeight" in file.branches else []
     absent = [name for each in filters for name in each.absent]
-    return SkimPlan([*read, *weight], with_counters(file, names), made, defaults, absent)
+    return SkimPlan([*read, *weight], with_counters(file.branches, names), made, defaults, absent)
 
 
 def _kept(
@@ -374,50 +371,3 @@ def _is_list(file: RootFile, name: str, value: object) -> bool:
     """Whether a branch that a file lacks, with a value in its place, would be a list for each event."""
     beside = {branch.collection for branch in file.branches.values() if branch.is_jagged}
     return isinstance(value, (list, tuple)) or any(name.startswith(f"{each}_") for each in beside)
-
-
-def with_counters(file: RootFile, names: Sequence[str]) -> dict[str, Branch]:
-    """Branches of a file with the counters of their collections, which have the input's types and titles."""
-    kept = {name: file.branches[name] for name in names}
-    for branch in list(kept.values()):
-        counter = f"n{branch.collection}"
-        if branch.is_jagged and counter in file.branches:
-            kept[counter] = file.branches[counter]
-        if branch.is_jagged and branch.collection != branch.name:
-            kept.pop(f"n{branch.name}", None)  # a counter of the branch's own, as some writers make them
-    return kept
-
-
-def copy_auxiliary(file: RootFile, writer: NanoWriter, certified: LumiMask | None) -> list[str]:
-    """Copy the trees and objects beside the events; return the names and types of what could not be copied.
-
-    Runs and LuminosityBlocks are copied whole; if a luminosity mask was applied, only its runs and sections are.
-    """
-    left_out = []
-    for name, kind in file.keys.items():
-        if name in ("Events", PROVENANCE):
-            continue
-        if name in _TREES and is_tree(kind):
-            branches = file.branches_of(name)
-            copied = {key: branch for key, branch in branches.items() if branch.is_numeric}
-            left_out += [f"{name}/{key} ({branches[key].typename})" for key in branches if key not in copied]
-            arrays: dict[str, object] = file.other_tree(name, list(copied)) or {}
-            if certified is not None and "run" in arrays:
-                pick = Picker(np.flatnonzero(_certified(arrays, certified)))
-                arrays = {key: pick(array) for key, array in arrays.items()}
-            if copied:
-                writer.write_tree(name, copied, arrays)
-        elif kind == "TObjString":
-            writer.write_object(name, file.string(name) or "")
-        elif is_histogram(kind):
-            writer.write_object(name, file.object(name))
-        else:
-            left_out.append(f"{name} ({kind})")
-    return left_out
-
-
-def _certified(arrays: Arrays, certified: LumiMask) -> NDArray[np.bool_]:
-    run = np.asarray(arrays["run"])
-    if "luminosityBlock" in arrays:
-        return certified.mask(run, np.asarray(arrays["luminosityBlock"]))
-    return np.isin(run, certified.runs)

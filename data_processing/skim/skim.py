@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_processing.skim.plan import Filter, FilterSet, SkimJob, SkimPlan, copy_auxiliary, made_by, plan_skim
+from data_processing.skim.plan import Filter, FilterSet, SkimJob, SkimPlan, made_by, plan_skim
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import (
@@ -38,7 +38,7 @@ from MLTools.NanoML.nanoaod.fileaccounting import (
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
 from MLTools.NanoML.rootio.lists import Picker, joined
-from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.nanowriter import NanoWriter, copy_auxiliary
 from MLTools.NanoML.rootio.rootfile import RootFile, joined_baskets, rows_at_once
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.selection import Step
@@ -121,7 +121,7 @@ def _skim(job: SkimJob, file: RootFile, filter_set: FilterSet, differing: set[st
         accounting.shifts = add_shift_sums(shifts)
         accounting.absent = plan.absent
         certified = filter_set.certified if accounting.is_data else None
-        not_copied = copy_auxiliary(file, writer, certified)
+        not_copied = copy_auxiliary(file, writer, certified.rows if certified is not None else None)
         if accounting.is_data:
             accounting.luminosity_sections = sections_read(file, certified)
         made = plan.made.items()

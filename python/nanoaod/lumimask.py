@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,12 @@ class LumiMask:
         at = np.searchsorted(self.first, keys, side="right")
         # before the first range, `at - 1` is the last one, which the second comparison excludes
         return (at > 0) & (keys <= self.last[at - 1])
+
+    def rows(self, arrays: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
+        """Which rows of a tree are in these sections; in their runs, if the tree has runs alone."""
+        if "luminosityBlock" in arrays:
+            return self.mask(arrays["run"], arrays["luminosityBlock"])
+        return np.isin(np.asarray(arrays["run"]), self.runs)
 
     def __or__(self, other: LumiMask) -> LumiMask:
         return _merged(np.concatenate([self.first, other.first]), np.concatenate([self.last, other.last]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import uproot
@@ -104,6 +104,18 @@ class TreeBranches(Mapping[str, Branch]):
 
     def __len__(self) -> int:
         return len(self._objects)
+
+
+def with_counters(branches: Mapping[str, Branch], names: Sequence[str]) -> dict[str, Branch]:
+    """Some of the branches with the counters of their collections, which have the input's types and titles."""
+    kept = {name: branches[name] for name in names}
+    for branch in list(kept.values()):
+        counter = f"n{branch.collection}"
+        if branch.is_jagged and counter in branches:
+            kept[counter] = branches[counter]
+        if branch.is_jagged and branch.collection != branch.name:
+            kept.pop(f"n{branch.name}", None)  # a counter of the branch's own, as some writers make them
+    return kept
 
 
 def counter_of(branch: TreeBranch) -> str | None:

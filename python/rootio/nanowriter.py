@@ -6,18 +6,21 @@ import contextlib
 import functools
 import importlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
 import uproot
+from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.compression import compression_of
-from MLTools.NanoML.rootio.lists import Array, Lists, Values, offsets_of, same_lists
+from MLTools.NanoML.rootio.histograms import is_histogram
+from MLTools.NanoML.rootio.lists import Array, Arrays, Lists, Picker, Values, offsets_of, same_lists
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, TREES, RootFile, is_tree
 from MLTools.NanoML.terminal.progress import say_once
 
 _ROWS_PER_BASKET = 25_000
@@ -70,6 +73,36 @@ class NanoWriter:
         self.events.flush()
         if record is not None:
             self.write_tree(*record)
+
+
+def copy_auxiliary(
+    file: RootFile, writer: NanoWriter, rows: Callable[[Arrays], NDArray[np.bool_]] | None = None
+) -> list[str]:
+    """Copy the trees and objects beside the events; return the names and types of what could not be copied.
+
+    Runs and LuminosityBlocks are copied whole, or those `rows` of them, by the runs and sections.
+    """
+    left_out = []
+    for name, kind in file.keys.items():
+        if name in ("Events", PROVENANCE):
+            continue
+        if name in TREES and is_tree(kind):
+            branches = file.branches_of(name)
+            copied = {key: branch for key, branch in branches.items() if branch.is_numeric}
+            left_out += [f"{name}/{key} ({branches[key].typename})" for key in branches if key not in copied]
+            arrays: Arrays = file.other_tree(name, list(copied)) or {}
+            if rows is not None and "run" in arrays:
+                pick = Picker(np.flatnonzero(rows(arrays)))
+                arrays = {key: pick(array) for key, array in arrays.items()}
+            if copied:
+                writer.write_tree(name, copied, arrays)
+        elif kind == "TObjString":
+            writer.write_object(name, file.string(name) or "")
+        elif is_histogram(kind):
+            writer.write_object(name, file.object(name))
+        else:
+            left_out.append(f"{name} ({kind})")
+    return left_out
 
 
 class _Stream:

@@ -32,6 +32,8 @@ _AHEAD = 2  # ranges that are announced at least while one is read
 _PORTION = 4_000_000  # bytes in the file of what is read at once while more of a range is on its way
 PROVENANCE = "nanoml"
 """Name of the tree with the record that skims and scores carry."""
+TREES = ("Runs", "LuminosityBlocks")
+"""The trees beside the events that are copied and merged."""
 
 
 _NTUPLE = "ROOT::RNTuple"

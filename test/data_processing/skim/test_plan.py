@@ -14,16 +14,7 @@ import uproot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_processing.skim.plan import (
-    BranchRule,
-    Filter,
-    FilterSet,
-    SkimJob,
-    apply_rules,
-    copy_auxiliary,
-    parse_rule,
-    read_rules,
-)
+from data_processing.skim.plan import BranchRule, Filter, FilterSet, SkimJob, apply_rules, parse_rule, read_rules
 from data_processing.skim.stage import skim_summary
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, Accounting
@@ -31,7 +22,7 @@ from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, Step, WeightSu
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.branches import Branch
-from MLTools.NanoML.rootio.nanowriter import NanoWriter
+from MLTools.NanoML.rootio.nanowriter import NanoWriter, copy_auxiliary
 from MLTools.NanoML.rootio.rootfile import RootFile
 
 NAMES = ["run", "nMuon", "Muon_pt", "Muon_eta", "nJet", "Jet_pt", "MET_pt", "MET_phi", "HLT_Mu50", "HLT_IsoMu24"]
@@ -144,7 +135,7 @@ def test_names_that_changed_between_versions_match(made_files: dict[str, Path]) 
 
 def copied(source: Path, output: Path, certified: LumiMask | None = None) -> list[str]:
     with RootFile(source) as file, NanoWriter(output, EVENTS, "ZLIB:1") as writer:
-        left_out = copy_auxiliary(file, writer, certified)
+        left_out = copy_auxiliary(file, writer, certified.rows if certified is not None else None)
         writer.finish()
     return left_out
 
