@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.histograms.fill import NOMINAL
-from data_processing.histograms.templates import Part, Set, Sums, added_parts, sets_of, template_of
+from data_processing.histograms.sums import Part, Set, Sums, added_parts, sets_of, template_of
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.blinding import Place

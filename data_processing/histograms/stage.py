@@ -14,7 +14,8 @@ from data_processing.datasets.datasets import output_names, root_files
 from data_processing.histograms.densities import DensityJob, make_densities
 from data_processing.histograms.fill import NOMINAL, Axis, FillJob, Plan, Process, fill_file
 from data_processing.histograms.resultbins import FitOf
-from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, VariedParts, added_parts, make_templates
+from data_processing.histograms.sums import Part, VariedParts, added_parts
+from data_processing.histograms.templates import ChosenBins, TemplateJob, make_templates
 from data_processing.score.eventcolumns import prefix_of
 from MLTools.NanoML.config.analysis import (
     Config,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 
 from data_processing.histograms.fill import NOMINAL, TITLES, Plan
 from data_processing.histograms.resultbins import TOO_FEW, Choice, FitOf, choose
-from data_processing.score.eventcolumns import Normalisation
+from data_processing.histograms.sums import (
+    Floats,
+    Part,
+    Sample,
+    Set,
+    Sums,
+    VariedParts,
+    added_parts,
+    sets_of,
+    template_of,
+    vary,
+)
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.bins import Counts, bins_of_channels
@@ -31,26 +42,9 @@ from MLTools.NanoML.contracts.templates import (
     added,
 )
 from MLTools.NanoML.errors import NanoMLError, listed
-from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL as UNVARIED
-from MLTools.NanoML.nanoaod.fileaccounting import combined, weight_column
-from MLTools.NanoML.nanoaod.weights import UP_DOWN
 from MLTools.NanoML.rootio.histograms import root_histogram
 from MLTools.NanoML.schema.plain import parsed
 from MLTools.NanoML.schema.roles import READS, WRITES
-
-Floats = NDArray[np.float64]
-_Key = tuple[str, str, Optional[str], str]
-"""Histogram, region, era and process."""
-_Place = tuple[str, Optional[str], str]
-"""Region, era and process."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A file with filled histograms, and its era."""
-
-    path: Path = field(metadata=READS)
-    era: Optional[str]
 
 
 @dataclass(frozen=True)
@@ -63,24 +57,6 @@ class ChosenBins:
     regions: Sequence[str]  # whose events count
     in_each: bool = True  # each region in each era has so many; or all of them together
     fit: Optional[FitOf] = None  # that decides, among bins with enough events
-
-
-@dataclass(frozen=True)
-class VariedParts:
-    """The files of a dataset that stands in for others under a variation."""
-
-    variation: str  # "hdamp_up"
-    dataset: str
-    parts: Sequence[Part]
-    instead_of: Sequence[Part]
-
-    @property
-    def ending(self) -> str:
-        """The ending that the variation's columns of weights would have: _hdampUp."""
-        source, _, direction = self.variation.rpartition("_")
-        is_one_of_two = source and direction in UP_DOWN
-        column = weight_column(source, direction) if is_one_of_two else weight_column(self.variation)
-        return column[len("weight") :]
 
 
 @dataclass(frozen=True)
@@ -103,51 +79,13 @@ class TemplateJob:
     origins: Mapping[str, dict[str, Origin]] = field(default_factory=dict)  # of processes, by histogram
 
 
-@dataclass(frozen=True)
-class Set:
-    """Variations of a weight that are one uncertainty, and how."""
-
-    endings: tuple[str, ...]
-    how: str
-
-
-@dataclass
-class Sums:
-    """Sums of weights in the cells of a histogram and of their squares, by ending."""
-
-    sums: dict[str, Floats]
-    squares: dict[str, Floats]
-    without: tuple[str, ...] = ()
-
-    def half(self, number: int) -> Sums:
-        """The first or the second half of the events, scaled to all of them, with the relative errors of all."""
-        halves, of = self.sums[NOMINAL].reshape(2, -1).sum(axis=1), len(self.sums[NOMINAL]) // 2
-        factor = halves.sum() / halves[number] if halves[number] * halves.sum() > 0 else 1.0
-        part = slice(number * of, (number + 1) * of)
-        sums, squares = ({name: factor * each[part] for name, each in it.items()} for it in (self.sums, self.squares))
-        return Sums(sums, squares, self.without)
-
-    @property
-    def whole(self) -> Sums:
-        """Both halves of the events."""
-        sums, squares = (
-            {name: each.reshape(2, -1).sum(axis=0) for name, each in it.items()} for it in (self.sums, self.squares)
-        )
-        return Sums(sums, squares, self.without)
-
-    def scale(self, factor: float) -> None:
-        """Multiply all weights."""
-        self.sums = {ending: factor * values for ending, values in self.sums.items()}
-        self.squares = {ending: factor**2 * values for ending, values in self.squares.items()}
-
-
 def make_templates(job: TemplateJob) -> dict[str, object]:
     """Add up the histograms of all files, and write both files; return the expected events of each process."""
     sets, found, titles = sets_of(job.normalisations), added_parts(job.parts), dict[str, str]()
     for part in job.parts:
         with h5py.File(part.path, "r") as file:
             titles = {**parsed(file.attrs.get(TITLES, "{}")), **titles}
-    _vary(found, job.varied)
+    vary(found, job.varied)
     mine = {plan.name: {key[1:]: it for key, it in found.items() if key[0] == plan.name} for plan in job.plans}
     every = {plan.name: {key: it.whole for key, it in mine[plan.name].items()} for plan in job.plans if plan.has_halves}
     filled = {plan.name: _histogram(plan, job, {**mine, **every}[plan.name], sets, titles) for plan in job.plans}
@@ -240,91 +178,10 @@ def _hidden(
     return together(found)
 
 
-def sets_of(normalisations: Sequence[Path]) -> dict[str, Set]:
-    """The sets of variations that are one uncertainty, by the names of their weights."""
-    found = {}
-    for path in normalisations:
-        for weight in Normalisation.read(path).weights:
-            if weight.combine:
-                columns = (column for variation, column in weight.columns.items() if variation != UNVARIED)
-                endings = tuple(column[len("weight") :] for column in columns)
-                found[weight.weight] = Set(endings, weight.combine)
-    return found
-
-
-def added_parts(parts: Sequence[Part]) -> dict[_Key, Sums]:
-    """The sums over files; a file has its nominal sums for a variation that it lacks.
-
-    Where only events with a score of a network that has not seen them count, these stand for all events of their process and era in
-    datasets that were trained on, by the sums of weights.
-    """
-    found: dict[tuple[_Key, bool], Sums] = {}
-    # sums of weights, by histogram, era and process: of all events, and of these; not all histograms have the same files
-    weights: dict[tuple[str, Optional[str], str], Floats] = {}
-    for part in parts:
-        era = part.era
-        with h5py.File(part.path, "r") as file:
-            of_file = dict(file.attrs)
-            for name, regions in file.items():
-                scored = set()
-                for region, processes in regions.items():
-                    for process, group in processes.items():
-                        endings = parsed(group.attrs["endings"])
-                        without = tuple(parsed(group.attrs["without"]))
-                        values, squares = (dict(zip(endings, group[it][()])) for it in ("sums", "squares"))
-                        more = Sums(values, squares, without)
-                        key = (name, region, era, process), bool(group.attrs["of_scores"])
-                        found[key] = _sum(found[key], more) if key in found else more
-                        scored |= {process} if key[1] else set()
-                for process in scored:
-                    weights[name, era, process] = weights.get((name, era, process), np.zeros(2)) + of_file[process]
-    whole: dict[_Key, Sums] = {}
-    for (place, of_scores), each in found.items():
-        name, _, era, process = place
-        every, unseen = weights[name, era, process] if of_scores else (1.0, 1.0)
-        if every != unseen:
-            if unseen * every <= 0:
-                raise NanoMLError(
-                    f"histogram {name}: the events of {process} that the network has not seen have the sum of weights {unseen:.4g}, all of "
-                    f"them {every:.4g}: they cannot stand for all. Train several folds (train.folds), or use more events."
-                )
-            each.scale(every / unseen)
-        whole[place] = _sum(whole[place], each) if place in whole else each
-    return whole
-
-
-def _vary(found: Mapping[_Key, Sums], varied: Sequence[VariedParts]) -> None:
-    """Add the variations that other datasets show: their events in the place of those that they stand in for."""
-    known = {key: set(each.sums) for key, each in found.items()}
-    for each in varied:
-        new, old = added_parts(each.parts), added_parts(each.instead_of)
-        processes = {process for *_, process in new}
-        for key in (key for key in dict.fromkeys([*new, *old]) if key[-1] in processes and key in found):
-            if each.ending in known[key]:
-                raise NanoMLError(
-                    f"dataset {each.dataset}: {each.variation} is a variation of a weight, too. Rename it in `variation`."
-                )
-            for kind in ("sums", "squares"):
-                sums: dict[str, Floats] = getattr(found[key], kind)
-                change = [getattr(it[key], kind)[NOMINAL] if key in it else 0.0 for it in (new, old)]
-                sums[each.ending] = sums.get(each.ending, sums[NOMINAL]) + change[0] - change[1]
-            squares = found[key].squares
-            squares[each.ending] = np.maximum(squares[each.ending], 0.0)  # rounding may make them negative
-
-
-def _sum(one: Sums, other: Sums) -> Sums:
-    endings = dict.fromkeys([*one.sums, *other.sums])
-    sums, squares = (
-        {ending: mine.get(ending, mine[NOMINAL]) + more.get(ending, more[NOMINAL]) for ending in endings}
-        for mine, more in ((one.sums, other.sums), (one.squares, other.squares))
-    )
-    return Sums(sums, squares, one.without + other.without)
-
-
 def _histogram(
     plan: Plan,
     job: TemplateJob,
-    mine: Mapping[_Place, Sums],
+    mine: Mapping[Sample, Sums],
     sets: Mapping[str, Set],
     titles: Mapping[str, str],
     merge: Optional[list[int]] = None,
@@ -332,7 +189,7 @@ def _histogram(
     """A histogram; `merge` are the fine bins at which bins begin, and their end, which by default are chosen by numbers of events."""
     edges = [tuple(axis.edges) for axis in plan.axes]
     if plan.is_folded:
-        mine = {key: _folded(sums, plan.cells) for key, sums in mine.items()}
+        mine = {key: sums.folded(plan.cells) for key, sums in mine.items()}
     if plan.name in job.chosen:
         merge = merge or _choose(plan, job.chosen[plan.name], mine, job.chosen[plan.name].most_bins)
         edges = [(*(plan.axes[0].edges[at] for at in merge[:-1]), 1.0)]
@@ -347,7 +204,7 @@ def _histogram(
 
 
 def _channels(
-    plan: Plan, job: TemplateJob, mine: Mapping[_Place, Sums], sets: Mapping[str, Set], merge: Optional[list[int]]
+    plan: Plan, job: TemplateJob, mine: Mapping[Sample, Sums], sets: Mapping[str, Set], merge: Optional[list[int]]
 ) -> list[HistogramChannel]:
     order = [*job.classes, DATA]
     ordered = sorted(mine.items(), key=lambda it: order.index(it[0][2]) if it[0][2] in order else len(order))
@@ -377,7 +234,7 @@ def _by_result(
     plan: Plan,
     job: TemplateJob,
     fit: FitOf,
-    mine: Mapping[_Place, Sums],
+    mine: Mapping[Sample, Sums],
     sets: Mapping[str, Set],
     filled: Mapping[str, FilledHistogram],
 ) -> Optional[Choice]:
@@ -405,18 +262,7 @@ def _by_result(
     return choice and replace(choice, of=fit.settings.figure_of_merit)
 
 
-def _folded(sums: Sums, cells: tuple[int, ...]) -> Sums:
-    """The same with what is below and above each axis in its first and last bin."""
-    places: NDArray[np.intp] = np.clip(np.indices(cells).reshape(len(cells), -1), 1, np.array(cells)[:, None] - 2)
-    places = np.ravel_multi_index(tuple(places), cells)
-
-    def fold(of: Mapping[str, Floats]) -> dict[str, Floats]:
-        return {ending: np.bincount(places, it, len(it)).astype(np.float64) for ending, it in of.items()}
-
-    return Sums(fold(sums.sums), fold(sums.squares), sums.without)
-
-
-def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[_Place, Sums], most: int) -> list[int]:
+def _choose(plan: Plan, chosen: ChosenBins, found: Mapping[Sample, Sums], most: int) -> list[int]:
     """The fine bins at which at most so many bins begin, by all that is expected; with background in each region and era."""
     channels: dict[tuple[str, Optional[str]], Floats] = {}
     for (region, era, process), sums in found.items():
@@ -446,37 +292,6 @@ def _one_bin(chosen: ChosenBins, channels: Sequence[HistogramChannel]) -> Iterat
     if few:
         what = f"effective background events than least_events ({least:g}) in {listed(few)}"
         yield f"one bin, since there are fewer {what}. Lower it, or set least_events_in: all"
-
-
-def template_of(sums: Sums, sets: Mapping[str, Set], shaped: Callable[[Floats], Floats]) -> Template:
-    """What is expected nominally and under each nuisance parameter, from sums that are `shaped` first."""
-    nominal, variances = shaped(sums.sums[NOMINAL]), shaped(sums.squares[NOMINAL])
-    up: dict[str, Floats] = {}
-    down: dict[str, Floats] = {}
-    own: tuple[dict[str, Floats], ...] = ({}, {})  # variances up and down
-    varied = {ending: shaped(values) for ending, values in sums.sums.items() if ending != NOMINAL}
-    for name, each in sets.items():
-        members = [varied.pop(ending) for ending in each.endings if ending in varied]
-        if members:
-            up[name], down[name] = combined(each.how, nominal, np.array(members))
-    for ending, values in varied.items():
-        name, direction = _direction(ending)
-        (down if direction == "Down" else up)[name] = values
-        own[direction == "Down"][name] = shaped(sums.squares[ending])
-    for name in dict.fromkeys([*up, *down]):  # what has one direction alone is the same to the other side
-        up.setdefault(name, 2 * nominal - down.get(name, nominal))
-        down.setdefault(name, 2 * nominal - up[name])
-        for it in own:  # what is made of others has no weights of its own
-            it.setdefault(name, variances)
-    return Template(nominal, variances, up, down, *own)
-
-
-def _direction(ending: str) -> tuple[str, str]:
-    """The nuisance parameter of a column, and the direction: _btag_hfUp is btag_hf and Up."""
-    for direction in ("Up", "Down"):
-        if ending.endswith(direction):
-            return ending[1 : -len(direction)], direction
-    return ending[1:], "Up"
 
 
 def write_root(templates: Templates, path: Path) -> None:

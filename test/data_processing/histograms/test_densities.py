@@ -16,7 +16,7 @@ from scipy.stats import norm as gaussian
 from data_processing.histograms.densities import DensityJob, make_densities
 from data_processing.histograms.fill import FillJob, Plan, Process, fill_file
 from data_processing.histograms.resultbins import FitOf, choose
-from data_processing.histograms.templates import Part, Sums
+from data_processing.histograms.sums import Part, Sums
 from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import STRENGTH, Counts, chosen_bins, fine_edges, strength_error, with_background

@@ -18,16 +18,8 @@ from numpy.typing import NDArray
 from data_processing.convert.expressions import Expression
 from data_processing.histograms.fill import Axis, Plan, fill_file
 from data_processing.histograms.stage import fill_stage, histogram_stage
-from data_processing.histograms.templates import (
-    ChosenBins,
-    Part,
-    Sums,
-    _blinded,
-    _choose,
-    _hidden,
-    _one_bin,
-    make_templates,
-)
+from data_processing.histograms.sums import Part, Sums
+from data_processing.histograms.templates import ChosenBins, _blinded, _choose, _hidden, _one_bin, make_templates
 from MLTools.NanoML import __version__
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges

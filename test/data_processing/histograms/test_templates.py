@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from data_processing.convert.expressions import Expression
 from data_processing.histograms.fill import Axis, Plan, places_in
 from data_processing.histograms.stage import fill_stage, histogram_stage
-from data_processing.histograms.templates import ChosenBins, Part, TemplateJob, make_templates, merged_bins
+from data_processing.histograms.sums import Part
+from data_processing.histograms.templates import ChosenBins, TemplateJob, make_templates, merged_bins
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
 from MLTools.NanoML.contracts.templates import (
