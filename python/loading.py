@@ -16,7 +16,8 @@ from types import FrameType, ModuleType
 from typing import Optional
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.observing import imported, is_of_user
+from MLTools.NanoML.observing import imported
+from MLTools.NanoML.observing.whose import is_of_user
 
 
 def load_module(what: str, place: str, prefix: str, base: str | os.PathLike[str] = ".") -> ModuleType:

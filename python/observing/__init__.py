@@ -8,23 +8,19 @@ What user code read while a task was done, it may have kept in a variable: the n
 
 from __future__ import annotations
 
-import ast
 import fcntl
 import functools
 import glob
 import hashlib
 import importlib
 import importlib.util
-import itertools
 import json
 import multiprocessing
 import os
 import pathlib
 import re
 import sys
-import sysconfig
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -34,9 +30,9 @@ from types import FrameType, MappingProxyType, ModuleType
 from typing import Any, Optional, Union
 
 from MLTools.NanoML.atomic import file_hash, file_version
-from MLTools.NanoML.dependencies import code_of, imports_of, is_our_file, is_ours
+from MLTools.NanoML.dependencies import code_of, is_our_file
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.terminal.progress import say_once
+from MLTools.NanoML.observing import whose
 
 FILE, FOLDER, VARIABLE = "file", "folder", "variable"
 GLOB, PATHS = "glob", "paths"  # what a pattern matches, of `glob` and of `pathlib`, which also matches hidden files
@@ -44,27 +40,17 @@ PRESENCE = "presence"  # whether there is a file or directory
 _MADE = "made"  # files that were written
 _SPOOL = "NANOML_OBSERVED"  # the file to which processes that a task starts add what they note
 _PREFIX = "nanoml-touched-"
-_BEGUN = 60.0  # seconds after which whoever has made the file holds it
 _LISTED = ("os.listdir", "os.scandir")
 _GLOB = "glob.glob/2" if sys.version_info >= (3, 10) else "glob.glob"
 _PATTERNS = {_GLOB: GLOB, "pathlib.Path.glob": PATHS, "pathlib.Path.rglob": PATHS}
 _PROGRAMS = ("subprocess.Popen", "os.system", "os.posix_spawn")
 _HEARD = {"open", "os.mkdir", "sqlite3.connect", *_LISTED, *_PATTERNS, *_PROGRAMS}
-_MAKES = os.O_CREAT | os.O_TRUNC
 # what differs from one machine, job or login to the next
 _OF_MACHINE = re.compile(
     "_CONDOR_.*|SLURM_.*|NANOML_.*|XDG_.*|LC_.*|LANG|TMPDIR|TMP|TEMP|TERM|COLUMNS|LINES|HOME|PWD|OLDPWD|USER|LOGNAME|HOSTNAME|SHELL|DISPLAY"
     "|NO_COLOR|FORCE_COLOR|X509_.*|KRB5.*|(OMP|MKL|OPENBLAS|NUMEXPR)_NUM_THREADS|PYTEST_.*|MPL.*|CUDA_VISIBLE_DEVICES"
     "|SSH_.*|SHLVL|_|TMUX.*|STY|TERM_.*|COLORTERM|LS_COLORS|WINDOWID|DBUS_.*|GPG_.*|VSCODE_.*|MAIL|HIST.*"
 )
-# libraries that open files unseen, and what opens them
-_COMPILED = {
-    "onnxruntime": ("InferenceSession",),
-    "h5py": ("File",),
-    "correctionlib": ("from_file",),
-    "ROOT": ("TFile", "Open", "RDataFrame"),
-}
-
 SECRET = re.compile(".*(TOKEN|PASSW|SECRET|KEY|CREDENTIAL|X509_).*", re.IGNORECASE)
 """Variables that may be secrets, by name: that they are there is noted, and nothing of what they are."""
 
@@ -79,8 +65,7 @@ _registered: set[str] = set()
 # what modules of users touched when they were imported, which happens once in a process until they are forgotten
 _at_import: dict[str, dict[_Key, _First]] = {}
 _loaded: set[str] = set()  # modules of users that NanoML, or their own code by name, has imported
-# the code of their files when tasks were planned, or when they were first imported
-_sources: dict[str, Optional[str]] = {}
+_sources: dict[str, Optional[str]] = {}  # the code of their files when tasks were planned, or they were first imported
 _may_keep = False  # whether their code has read what it may have kept
 _importing = 0
 _is_installed = False
@@ -116,8 +101,8 @@ def observed(planned: Optional[Mapping[str, Optional[str]]] = None) -> Iterator[
                 os.environ[_SPOOL] = outer
             for kind, name, first in map(json.loads, spool):
                 seen.setdefault((kind, name), tuple(first) if isinstance(first, list) else first)
-    for module in {it for each in (_selections and _selections | _loaded) for it in _modules_behind(each)}:
-        _warn_of_unseen(module, bool(_registered))
+    for module in whose.modules_behind(*(_selections and _selections | _loaded)):
+        whose.warn_of_unseen(module, bool(_registered))
     for (kind, name), first in sorted(seen.items(), key=lambda it: it[0]):
         if kind == _MADE or (_MADE, name) in seen or (kind == PRESENCE and (FILE, name) in seen):
             continue
@@ -144,7 +129,7 @@ def _forget() -> None:
     global _may_keep
     read = [item for touched in _at_import.values() for item in touched.items()]
     if _may_keep or any(first not in (_UNCHECKED, _first(*key)) for key, first in read):
-        for name in [name for each in _loaded for name in _modules_behind(each)]:
+        for name in [*whose.modules_behind(*_loaded)]:
             sys.modules.pop(name, None)
         _loaded.clear()
         _at_import.clear()
@@ -155,17 +140,16 @@ def _first(kind: str, name: str) -> _First:
     """What something is now, as far as it takes no reading of files."""
     if kind != FILE:
         return state(f"{kind} {name}")
-    try:
+    with suppress(OSError):
         return file_version(name)
-    except OSError:
-        return None
+    return None
 
 
 def _remove_spools() -> None:
     """Remove what killed runs have left: nobody holds it."""
     for path in glob.glob(os.path.join(glob.escape(tempfile.gettempdir()), f"{_PREFIX}*")):
         with suppress(OSError), open(path, encoding="utf-8") as file:
-            if os.fstat(file.fileno()).st_mtime < time.time() - _BEGUN:
+            if os.fstat(file.fileno()).st_mtime < time.time() - 60:  # [s]: by then, who has made it holds it
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(path)
 
@@ -196,26 +180,9 @@ def imported(make: Callable[[], ModuleType], is_selection: bool) -> ModuleType:
     return module
 
 
-def _modules_behind(module: str) -> Iterator[str]:
-    """A module of the user, if it is here, and those of the user that it imports."""
-    waiting, done = [module], set[str]()
-    while waiting:
-        name = waiting.pop()
-        path = getattr(sys.modules.get(name), "__file__", None)
-        if path is None or name in done or is_ours(name) or _is_library(path):
-            continue
-        done.add(name)
-        with suppress(ImportError, OSError, ConfigError):
-            for level, place, wanted in imports_of(Path(path)):
-                if level:
-                    place = importlib.util.resolve_name("." * level + place, sys.modules[name].__package__ or "")
-                waiting += itertools.accumulate(f"{place}.{wanted}".split("."), "{}.{}".format)
-        yield name
-
-
 def _behind(module: str) -> Iterator[tuple[_Key, _First]]:
     """The files of a user's module and of those that it imports, and what their imports touched, be it for another task."""
-    for name in [*_modules_behind(module)]:
+    for name in [*whose.modules_behind(module)]:
         key = FILE, os.path.abspath(str(sys.modules[name].__file__))
         yield key, _first(*key)
         yield from tuple(_at_import.get(name, {}).items())  # which may grow meanwhile
@@ -255,8 +222,7 @@ def state(key: str) -> Optional[str]:
             found = os.listdir(name) if kind == FOLDER else _matches(kind, name)
             content = "\0".join(sorted(found)).encode(errors="surrogateescape")
         elif name.endswith(".py"):
-            # a comment does not count
-            return code_of(Path(name), only_own=True) if os.path.isfile(name) else None
+            return code_of(Path(name), only_own=True) if os.path.isfile(name) else None  # a comment does not count
         else:
             return file_hash(name)
     except (KeyError, OSError, ConfigError):
@@ -273,47 +239,14 @@ def _matches(kind: str, pattern: str) -> Iterator[str]:
     return (os.path.relpath(path, base) for path in found)
 
 
-@functools.lru_cache
-def _warn_of_unseen(module: str, has_files: bool) -> None:
-    """Say where a selection opens a file by a library that does so unseen, and has not registered it.
-
-    Where no line is found that opens one, but none of its files is registered, it is where the library is imported.
-    """
-    path = getattr(sys.modules.get(module), "__file__", None)
-    if path is None or is_ours(module) or not os.path.isfile(path):  # in a zip file
-        return
-    tree = ast.parse(Path(path).read_bytes())
-    assigned = [node for node in ast.walk(tree) if isinstance(node, ast.Assign) and _is_named(node.value)]
-    named = {ast.unparse(it) for node in assigned for it in node.targets}
-    for node in ast.walk(tree):
-        if not isinstance(node, (ast.Import, ast.ImportFrom)):
-            continue
-        names = [each.name for each in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-        for library in (name.partition(".")[0] for name in names):
-            calls = [it for it in ast.walk(tree) if isinstance(it, ast.Call) and it.args and library in _COMPILED]
-            opening = [it for it in calls if ast.unparse(it.func).rpartition(".")[2] in _COMPILED[library]]
-            unseen = [it for it in opening if not (_is_named(it.args[0]) or ast.unparse(it.args[0]) in named)]
-            if unseen or (library in _COMPILED and not opening and not has_files):
-                what = f"{library} opens files unseen: name each by self.file(PATH), so that a change of it counts."
-                line = min((it.lineno for it in unseen), default=node.lineno)
-                say_once(f"{path}: {library}", f"WARNING {path}:{line}: {what}")
-
-
-def _is_named(value: ast.AST) -> bool:
-    """Whether an expression registers the file that it is."""
-    calls = (it.func for it in ast.walk(value) if isinstance(it, ast.Call))
-    return any(isinstance(it, ast.Attribute) and it.attr == "file" for it in calls)
-
-
 def _note(kind: str, name: str, frame: Optional[FrameType] = None, first: _First = "") -> bool:
     """Note something that the user's code in a frame touches, for the task and for the module that is just imported, if one is.
 
     What it is now is found out, unless it is known from its `first` touch.
     """
     key = kind, name
-    while frame is not None and not (_is_importing(frame) and _users(frame) is frame):
-        frame = frame.f_back
-    module = _at_import.setdefault(frame.f_globals["__name__"], {}) if frame is not None else None
+    importer = whose.importing(frame)
+    module = _at_import.setdefault(importer, {}) if importer is not None else None
     places = [it for it in (module, _seen) if it is not None and key not in it]
     if places and first == "":
         first = _UNCHECKED if kind == _MADE else _first(kind, name)
@@ -323,12 +256,6 @@ def _note(kind: str, name: str, frame: Optional[FrameType] = None, first: _First
         with open(_spool, "a", encoding="utf-8") as file:
             file.write(json.dumps([kind, name, first]) + "\n")
     return module is not None
-
-
-def _is_importing(frame: FrameType) -> bool:
-    """Whether a frame imports its module: that of a program, such as the command nanoml, is never imported again."""
-    spec = frame.f_globals.get("__spec__")
-    return frame.f_code.co_name == "<module>" and getattr(spec, "name", None) == frame.f_globals.get("__name__", "")
 
 
 def _touch(kind: str, name: str, frame: FrameType, first: _First = "") -> None:
@@ -344,14 +271,18 @@ class _Environment(type(os.environ)):  # type: ignore[misc]  # its class has no 
     def __getitem__(self, key: Any) -> Any:
         name = os.fsdecode(key) if isinstance(key, (str, bytes)) else "_"
         if not _OF_MACHINE.fullmatch(name) and _is_watched():
-            frame = _users(sys._getframe(1))
+            frame = whose.users(sys._getframe(1))
             # who starts a program asks for the PATH
             if frame is not None and (name != "PATH" or {"PATH", b"PATH"} & {*frame.f_code.co_consts}):
                 _touch(VARIABLE, name, frame)
         return super().__getitem__(key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if _seen is not None and (VARIABLE, os.fsdecode(key)) not in _seen and _users(sys._getframe(1)) is not None:
+        if (
+            _seen is not None
+            and (VARIABLE, os.fsdecode(key)) not in _seen
+            and whose.users(sys._getframe(1)) is not None
+        ):
             _note(_MADE, os.fsdecode(key))
         super().__setitem__(key, value)
 
@@ -367,8 +298,8 @@ class _Observer:
         sys.meta_path.append(self)
 
     def __reduce__(self) -> tuple[type[_Observer], tuple[Optional[str], dict[str, str]]]:
-        names = {name for each in _loaded for name in _modules_behind(each)}
-        return _Observer, (os.environ.get(_SPOOL), {it: str(sys.modules[it].__file__) for it in names})
+        places = {name: str(sys.modules[name].__file__) for name in whose.modules_behind(*_loaded)}
+        return _Observer, (os.environ.get(_SPOOL), places)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> Optional[ModuleSpec]:
         """Where a module of the user is that is found nowhere else."""
@@ -379,7 +310,7 @@ def _install() -> None:
     global _is_installed
     if not _is_installed:
         _is_installed = True
-        is_our_file(Path(os.path.abspath(__file__))), _libraries()  # to find them is heard, too
+        is_our_file(Path(os.path.abspath(__file__))), whose.libraries()  # to find them is heard, too
         _remove_spools()
         sys.addaudithook(_hear)
         os.environ.__class__ = os.environb.__class__ = _Environment
@@ -405,41 +336,29 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     if event not in _HEARD or not _is_watched():
         return
     if event in _PROGRAMS:
-        frame = _users(sys._getframe(1))
-        if frame is not None:
-            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-            say_once(place, f"WARNING {place}: another program opens files unseen: name each by self.file(PATH).")
+        whose.warn_of_program(sys._getframe(1))
         return
-    first: _First = ""
     if event in _PATTERNS:
-        start, pattern = (
-            (arguments[2] or "", arguments[0]) if event == _GLOB and len(arguments) > 2 else ("", arguments[0])
-        )
-        if event != _GLOB:
-            start, pattern = arguments
+        # `glob` may have a directory to begin in, and since Python 3.10 says so
+        start, pattern = arguments if event != _GLOB else ((*arguments, "")[2] or "", arguments[0])
         deep = "**" if event == "pathlib.Path.rglob" else ""
         path = os.path.join(glob.escape(os.path.abspath(os.fsdecode(start))), deep, os.fsdecode(pattern))
     elif not isinstance(arguments[0], (str, bytes, os.PathLike)) or arguments[0] == ":memory:":
         return
     else:
         path = os.path.abspath(os.fsdecode(arguments[0]))
-    if event == "open" and isinstance(arguments[2], int):
-        if arguments[2] & _MAKES or arguments[2] & os.O_ACCMODE == os.O_WRONLY:
-            _note(_MADE, path)
-            return
-        first = _UNCHECKED if arguments[2] & os.O_RDWR else first
-    elif event == "sqlite3.connect":
-        first = _UNCHECKED
-    elif event == "os.mkdir":
+    flags = arguments[2] if event == "open" and isinstance(arguments[2], int) else 0
+    if event == "os.mkdir" or flags & (os.O_CREAT | os.O_TRUNC) or flags & os.O_ACCMODE == os.O_WRONLY:
         _note(_MADE, path)
         return
+    first: _First = _UNCHECKED if event == "sqlite3.connect" or flags & os.O_RDWR else ""
     if event == "open" and path.endswith(".pyc"):
         folder, name = os.path.split(path)
         path = os.path.join(os.path.dirname(folder), f"{name.partition('.')[0]}.py")
     # what the machinery of imports opens itself: a module, a zip file of them, or a file that `pkgutil.get_data` wants
     is_import = event == "open" and sys._getframe(1).f_code.co_filename.startswith(("<frozen importlib", "<frozen zip"))
-    frame = None if _is_library(path) else _users(sys._getframe(1), is_import)
-    if frame is None or (event in _LISTED and _is_matching(frame)) or is_our_file(Path(os.path.realpath(path))):
+    frame = None if whose.is_library(path) else whose.users(sys._getframe(1), is_import)
+    if frame is None or (event in _LISTED and whose.is_matching(frame)) or is_our_file(Path(os.path.realpath(path))):
         return
     _touch(_PATTERNS.get(event) or (FOLDER if event in _LISTED else FILE), path, frame, first)
 
@@ -447,7 +366,7 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 @functools.wraps(_import_module)  # it is Python's, not NanoML's: no job may ask for it
 def _import_for_users(name: str, package: Optional[str] = None) -> ModuleType:
     """`importlib.import_module`, which notes what the user imports by name, even if that was imported before."""
-    module, frame = _import_module(name, package), _users(sys._getframe(1)) if _is_watched() else None
+    module, frame = _import_module(name, package), whose.users(sys._getframe(1)) if _is_watched() else None
     if frame is not None and getattr(module, "__file__", None):
         _loaded.add(module.__name__)
         for key, first in _behind(module.__name__):
@@ -455,35 +374,18 @@ def _import_for_users(name: str, package: Optional[str] = None) -> ModuleType:
     return module
 
 
-def _is_matching(users: FrameType) -> bool:
-    """Whether a directory is listed, or a file looked for, to find what matches a pattern, which is noted."""
-    frame: Optional[FrameType] = sys._getframe(2)
-    while frame is not None and frame is not users:
-        place, name = frame.f_code.co_filename, frame.f_code.co_name
-        if place.endswith("glob.py") or ("pathlib" in place and name in ("glob", "rglob")):
-            return True
-        frame = frame.f_back
-    return False
-
-
 def _look_out() -> None:
     """Hear of it when user code asks whether there is a file, or starts a thread, of which Python tells no audit hook."""
-    start = threading.Thread.start
-
-    @functools.wraps(start)
-    def started(thread: threading.Thread) -> None:
-        if _is_watched() and _users(sys._getframe(1)) is not None:
-            thread._is_of_user = True  # type: ignore[attr-defined]
-        start(thread)
-
-    setattr(threading.Thread, "start", started)  # noqa: B010  # a type checker refuses an assignment
+    whose.mark_threads(_is_watched)
 
     def heard(ask: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(ask)
         def asked(path: Any, *arguments: Any, **options: Any) -> Any:
             if _is_watched() and isinstance(path, (str, bytes, os.PathLike)) and options.get("dir_fd") is None:
-                frame, place = _users(sys._getframe(1)), os.path.abspath(os.fsdecode(path))
-                if frame is not None and not (_is_library(place) or is_our_file(Path(place)) or _is_matching(frame)):
+                frame, place = whose.users(sys._getframe(1)), os.path.abspath(os.fsdecode(path))
+                if frame is not None and not (
+                    whose.is_library(place) or is_our_file(Path(place)) or whose.is_matching(frame)
+                ):
                     _touch(PRESENCE, place, frame)
             return ask(path, *arguments, **options)
 
@@ -496,43 +398,3 @@ def _look_out() -> None:
     accessor = getattr(pathlib, "_NormalAccessor", None)  # until Python 3.10
     if accessor is not None:
         accessor.stat = staticmethod(os.stat)
-
-
-def _users(frame: Optional[FrameType], is_import: bool = False) -> Optional[FrameType]:
-    """The first frame that is no library's, if it is the user's; the machinery of imports itself does not count.
-
-    In a thread that the user's code has started, it is the last one if there is none.
-    """
-    last = frame
-    while frame is not None:
-        is_machinery = frame.f_code.co_filename.startswith("<frozen importlib") and not is_import
-        if is_machinery or is_ours(str(frame.f_globals.get("__name__", ""))):  # installed, it is among the libraries
-            return None
-        if is_of_user(frame):
-            return frame
-        last, frame = frame, frame.f_back
-    return last if getattr(threading.current_thread(), "_is_of_user", False) else None
-
-
-def is_of_user(frame: FrameType) -> bool:
-    """Whether the code of a frame is in a file that is neither a library's nor NanoML's."""
-    name = frame.f_code.co_filename
-    return not (name.startswith("<") or _is_library(name) or is_ours(str(frame.f_globals.get("__name__", ""))))
-
-
-@functools.lru_cache(4096)
-def _is_library(path: str) -> bool:
-    return (
-        path.startswith((*_libraries(), "/proc/", "/sys/", "/dev/", "/usr/", "/etc/", os.path.expanduser("~/.cache/")))
-        or "/site-packages/" in path
-        or "/dist-packages/" in path
-    )
-
-
-@functools.lru_cache
-def _libraries() -> tuple[str, ...]:
-    """The directories of Python's library, and that of packages where numpy is: a job may have unpacked them anywhere."""
-    paths, numpy = sysconfig.get_paths(), importlib.util.find_spec("numpy")
-    places = [paths["stdlib"], paths["platstdlib"]]
-    places += [os.path.dirname(os.path.dirname(numpy.origin))] if numpy is not None and numpy.origin else []
-    return tuple(f"{it}/" for place in places for it in (place, os.path.realpath(place)))
