@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 from weakref import ref
 
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.nanoaod.flat import COMPONENTS, Flat, vector_package
+from MLTools.NanoML.nanoaod.flat import COMPONENTS, Flat, zipped
+from MLTools.NanoML.nanoaod.replaced import Beside, Picked, Replacement, is_same, of_parts, refuse
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.lists import (
     Array,
@@ -21,11 +22,7 @@ from MLTools.NanoML.rootio.lists import (
     Entries,
     Lists,
     Numbers,
-    Picker,
-    Values,
     in_double_precision,
-    is_plain,
-    joined,
     offsets_of,
     same_lists,
 )
@@ -81,16 +78,16 @@ class Events:
     def __init__(self, arrays: Arrays, collections: Mapping[str, str], owner: str = "") -> None:
         self._arrays, self._collections, self._owner = arrays, collections, owner
         self._length = len(next(iter(arrays.values()))) if arrays else 0
-        self._picked: _Picked | None = None  # None for all events of the chunk
+        self._picked: Picked | None = None  # None for all events of the chunk
         self._origin: NDArray[np.int64] | None = (
             None  # where each event is in the chunk, if they are there several times
         )
         self._made: dict[str, Entries] = {}
         self._exact: dict[str, Entries] = {}
         self._read: dict[str, tuple[dict[str, Array], NDArray[np.int64]]] = {}  # the columns of flat collections
-        self._replaced: dict[str, _Replacement] = {}
+        self._replaced: dict[str, Replacement] = {}
         self._shift = ""
-        self._last: list[_Picked] = []  # what was picked `_again` of the chunk, the last first
+        self._last: list[Picked] = []  # what was picked `_again` of the chunk, the last first
         self._watched: frozenset[str] = frozenset()
         self._used: Callable[[str], None] | None = None
 
@@ -117,9 +114,9 @@ class Events:
         """A branch by its name, or the events that a mask (or an array of positions) picks."""
         if isinstance(what, str):
             return self._branch(what)
-        return self._at(_Picked(self.rows[np.asarray(what)], self._origin))
+        return self._at(Picked(self.rows[np.asarray(what)], self._origin))
 
-    def _at(self, picked: _Picked) -> Events:
+    def _at(self, picked: Picked) -> Events:
         """The events at positions in the chunk."""
         made = self._copy()
         made._picked, made._length = picked, len(picked.rows)
@@ -127,9 +124,9 @@ class Events:
 
     def _again(self, rows: NDArray[np.int64]) -> Events:
         """As `_at`, for positions that are picked several times: they share what was converted and computed."""
-        known = next((each for each in self._last if _is_same(each.rows, rows)), None)
+        known = next((each for each in self._last if is_same(each.rows, rows)), None)
         if known is None:
-            known = _Picked(rows, self._origin, is_shared=True)
+            known = Picked(rows, self._origin, is_shared=True)
         # two are kept: those with which a shift begins, and those that are left when the next branch is used
         self._last[:] = [known, *(each for each in self._last if each is not known)][:2]
         return self._at(known)
@@ -171,7 +168,7 @@ class Events:
         if unknown is not None:
             raise self._unknown(unknown)
         made = self._copy()
-        made._replaced = {**self._replaced, **dict.fromkeys(names, _Replacement(self, values))}
+        made._replaced = {**self._replaced, **dict.fromkeys(names, Replacement(self, values))}
         return made
 
     def before(self, name: str) -> Events:
@@ -219,7 +216,7 @@ class Events:
         """The events at positions in the chunk, which come so many times, with the values that were read, as if they were others."""
         made = self._copy()
         made._origin, made._last, made._replaced = rows, [], {}
-        made._used = _refuse if copies > 1 else None
+        made._used = refuse if copies > 1 else None
         return made._again(np.arange(len(rows)))
 
     def under_all(self, parts: Sequence[Events]) -> Events:
@@ -229,9 +226,9 @@ class Events:
         """
         made = self._copy()
         made._shift = parts[0]._shift
-        values = partial(_of_parts, parts, offsets_of(np.array([len(part) for part in parts])))
+        values = partial(of_parts, parts, offsets_of(np.array([len(part) for part in parts])))
         names = {name for part in parts for name in part._replaced}
-        made._replaced = {name: _Replacement(self, partial(values, name)) for name in names}
+        made._replaced = {name: Replacement(self, partial(values, name)) for name in names}
         return made
 
     def beside(self, parts: Sequence[Events]) -> Events:
@@ -241,8 +238,8 @@ class Events:
         """
         made = self._copy()
         names = set().union(*(part.differing(self) for part in parts))
-        made._watched, made._used = frozenset(names & self._collections.keys()), _refuse
-        made._replaced = {**self._replaced, **dict.fromkeys(names, _Beside(parts))}
+        made._watched, made._used = frozenset(names & self._collections.keys()), refuse
+        made._replaced = {**self._replaced, **dict.fromkeys(names, Beside(parts))}
         return made
 
     def under(self, shift: str, rows: NDArray[np.int64]) -> Events:
@@ -333,7 +330,7 @@ class Events:
         if members:
             fields = {branch[len(name) + 1 :]: self._branch(branch) for branch in members}
             is_vector = COMPONENTS.keys() <= fields.keys() and not _POSITION & fields.keys()
-            return _zipped(fields, "Momentum4D" if is_vector else None)
+            return zipped(fields, "Momentum4D" if is_vector else None)
         if any(branch.startswith(name + "_") for branch in self._arrays):
             return Group(self, name)
         raise self._unknown(name)
@@ -390,147 +387,6 @@ def away_from(jets: ak.Array, *others: ak.Array | Flat, distance: float = 0.4) -
     return Lists(eta.offsets, is_far).array()
 
 
-class _Picked:
-    """Positions of events in the chunk, and what all events at these positions share."""
-
-    def __init__(
-        self, rows: NDArray[np.int64], origin: NDArray[np.int64] | None = None, is_shared: bool = False
-    ) -> None:
-        self.rows, self.is_shared = rows, is_shared
-        self.places = rows if origin is None else origin[rows]
-        self.pick = Picker(self.places)
-        # as they were read; not kept for events that are picked once
-        self.flats: dict[str, Flat] = {}
-        self.branches: dict[str, ak.Array] = {}
-        self.results: dict[Callable[..., object], tuple[list[object], Any]] = {}
-
-
-class _Replacement:
-    """Other values of some branches, computed for the events for which they are first asked."""
-
-    def __init__(self, events: Events, values: Callable[[Events], Mapping[str, Numbers]]) -> None:
-        self.events, self._function = events, values
-        self.forget()
-
-    def forget(self) -> None:
-        """Keep no values."""
-        self._rows: NDArray[np.int64] = np.arange(0)
-        self._values: dict[str, ak.Array] | None = None
-        self._some: tuple[NDArray[np.int64], Picker, dict[str, ak.Array]] | None = None  # values of some of these
-
-    def get(self, name: str, rows: NDArray[np.int64]) -> ak.Array:
-        """A branch for the events at positions in the chunk."""
-        if self._values is not None and _is_same(self._rows, rows):
-            return self._value(name)
-        if self._some is None or not _is_same(self._some[0], rows):
-            places = np.minimum(np.searchsorted(self._rows, rows), max(len(self._rows) - 1, 0))
-            is_known = self._values is not None and (not len(rows) or len(self._rows))
-            if not is_known or not np.array_equal(self._rows[places] if len(rows) else rows, rows):
-                order = rows if (rows[1:] > rows[:-1]).all() else np.unique(rows)
-                left = self.events._again(order)
-                self._values = {key: self._checked(key, value, left) for key, value in self._function(left).items()}
-                self._rows, self._some = order, None
-                if order is rows:
-                    return self._value(name)
-                places = np.searchsorted(order, rows)
-            self._some = rows, Picker(places), {}
-        _, pick, known = self._some
-        if name not in known:
-            known[name] = pick(self._value(name))
-        return known[name]
-
-    def _value(self, name: str) -> ak.Array:
-        assert self._values is not None
-        if name not in self._values:
-            raise NanoMLError(f"{self.events._owner}: the function for new values of {name} did not return them.")
-        return self._values[name]
-
-    def _checked(self, name: str, values: Numbers, left: Events) -> ak.Array:
-        """The new values in the form of the old ones."""
-        old = left._branch(name)
-        lists = Lists.of(old) if old.ndim > 1 else None
-        if lists is not None and isinstance(values, ak.Array):
-            if not np.array_equal(ak.num(values), ak.num(old)):
-                raise NanoMLError(f"{left._owner}: the new {name} has other numbers of objects than the old one.")
-            return values
-        new, length = np.asarray(values, np.float64), len(old if lists is None else lists.numbers)
-        if new.shape != (length,):
-            raise NanoMLError(
-                f"{left._owner}: the new {name} has shape {new.shape}, not one number for each of {length}."
-            )
-        return ak.Array(ak.contents.NumpyArray(new)) if lists is None else Lists(lists.offsets, new).array()
-
-
-class _Beside(_Replacement):
-    """The values of several parts, in two dimensions."""
-
-    def __init__(self, parts: Sequence[Events]) -> None:
-        super().__init__(parts[0], lambda _: {})
-        self._parts = parts
-
-    def get(self, name: str, rows: NDArray[np.int64]) -> ak.Array:
-        """A branch for the events that all parts have."""
-        if not np.array_equal(rows, self.events.rows):
-            _refuse(name)
-        known = self._values = self._values or {}
-        if name not in known:
-            known[name] = ak.Array(np.stack([np.asarray(part._branch(name)) for part in self._parts]))
-        return known[name]
-
-
 def _check_list(method: str, names: Sequence[str]) -> None:
     if isinstance(names, str):
         raise NanoMLError(f'events.{method}: takes a list of branches. Write ["{names}"] instead of "{names}".')
-
-
-def _is_same(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
-    return one is other or np.array_equal(one, other)
-
-
-def _refuse(_name: str) -> NoReturn:
-    raise NanoMLError("the events are those under several shifts.")
-
-
-def _of_parts(parts: Sequence[Events], begins: NDArray[np.int64], name: str, left: Events) -> dict[str, Numbers]:
-    """A branch of what is left of events that were `repeated`, each part from one of `begins` to the next."""
-    ends = left.rows.searchsorted(begins).tolist()
-    places = left._picked.places if left._picked is not None else left.rows
-    found: list[Values] = []
-    for part, begin, end in zip(parts, ends, ends[1:]):
-        if begin < end:
-            array = part._again(places[begin:end])._branch(name)
-            is_flat = isinstance(array.layout, ak.contents.NumpyArray)
-            found.append(np.asarray(array) if is_flat else Lists.of(array) if is_plain(array.layout) else array)
-    whole = joined(found) if found else left._branch(name)
-    return {
-        name: ak.Array(whole) if isinstance(whole, np.ndarray) else whole.array() if isinstance(whole, Lists) else whole
-    }
-
-
-@cache
-def _four_vectors() -> dict[Any, Any]:
-    """The behaviour of four-vectors, but a branch comes first: FatJet_tau2 is not the square of a proper time."""
-    known = vector_package().backends.awkward.behavior
-    return {**known, **{key: _with_fields(known[key]) for key in ("Momentum4D", ("*", "Momentum4D"))}}
-
-
-def _with_fields(cls: Any) -> Any:
-    def own(name: str) -> property:
-        inherited = getattr(cls, name)
-        return property(lambda self: self[name] if name in self.fields else inherited.__get__(self))
-
-    names = [name for name in dir(cls) if isinstance(getattr(cls, name), property) and not hasattr(ak.Array, name)]
-    return type(cls.__name__, (cls,), {name: own(name) for name in names if not hasattr(ak.Record, name)})
-
-
-def _zipped(fields: Mapping[str, ak.Array], name: str | None) -> ak.Array:
-    """One array of records, as `ak.zip` makes it, which takes longer because it allows for all kinds of arrays."""
-    layouts = [array.layout for array in fields.values()]
-    behavior = _four_vectors() if name else None
-    if not all(map(is_plain, layouts)) or not all(
-        same_lists(layout.offsets, layouts[0].offsets) for layout in layouts[1:]
-    ):
-        return ak.zip(dict(fields), with_name=name, behavior=behavior)
-    parameters = {"__record__": name} if name else None
-    records = ak.contents.RecordArray([each.content for each in layouts], list(fields), parameters=parameters)
-    return ak.Array(ak.contents.ListOffsetArray(layouts[0].offsets, records), behavior=behavior)

@@ -1,20 +1,21 @@
-"""`Flat`: the objects of many events in one row, as plain numpy columns, for code that must be fast."""
+"""Objects of a collection: `Flat`, those of many events in one row, as plain numpy columns for code that must be fast; and as records."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Set
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from types import ModuleType
 from typing import Any
 
+import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio import versions
-from MLTools.NanoML.rootio.lists import Array, Numbers, offsets_of, picked_lists
+from MLTools.NanoML.rootio.lists import Array, Numbers, is_plain, offsets_of, picked_lists, same_lists
 
 COMPONENTS = {"pt": "rho", "eta": "eta", "phi": "phi", "mass": "tau"}  # names in the package vector
 _Index = NDArray[np.int64]
@@ -252,3 +253,32 @@ def vector_package() -> ModuleType:
         return importlib.import_module("vector")
     finally:
         del sys.modules["sympy"]
+
+
+@cache
+def _four_vectors() -> dict[Any, Any]:
+    """The behaviour of four-vectors, but a branch comes first: FatJet_tau2 is not the square of a proper time."""
+    known = vector_package().backends.awkward.behavior
+    return {**known, **{key: _with_fields(known[key]) for key in ("Momentum4D", ("*", "Momentum4D"))}}
+
+
+def _with_fields(cls: Any) -> Any:
+    def own(name: str) -> property:
+        inherited = getattr(cls, name)
+        return property(lambda self: self[name] if name in self.fields else inherited.__get__(self))
+
+    names = [name for name in dir(cls) if isinstance(getattr(cls, name), property) and not hasattr(ak.Array, name)]
+    return type(cls.__name__, (cls,), {name: own(name) for name in names if not hasattr(ak.Record, name)})
+
+
+def zipped(fields: Mapping[str, ak.Array], name: str | None) -> ak.Array:
+    """One array of records, as `ak.zip` makes it, which takes longer because it allows for all kinds of arrays."""
+    layouts = [array.layout for array in fields.values()]
+    behavior = _four_vectors() if name else None
+    if not all(map(is_plain, layouts)) or not all(
+        same_lists(layout.offsets, layouts[0].offsets) for layout in layouts[1:]
+    ):
+        return ak.zip(dict(fields), with_name=name, behavior=behavior)
+    parameters = {"__record__": name} if name else None
+    records = ak.contents.RecordArray([each.content for each in layouts], list(fields), parameters=parameters)
+    return ak.Array(ak.contents.ListOffsetArray(layouts[0].offsets, records), behavior=behavior)

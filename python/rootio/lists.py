@@ -62,6 +62,13 @@ def plain(values: Values) -> Array | Lists:
     return Lists.of(values) if values.ndim > 1 else np.asarray(ak.to_numpy(values))
 
 
+def array_of(values: Values) -> ak.Array:
+    """An awkward array, which shares the numbers."""
+    if isinstance(values, Lists):
+        return values.array()
+    return ak.Array(ak.contents.NumpyArray(values)) if isinstance(values, np.ndarray) else values
+
+
 def same_lists(one: ak.index.Index, other: ak.index.Index) -> bool:
     """Whether the offsets of two layouts are those of lists with the same lengths; in a collection they often are one."""
     return one is other or np.array_equal(one.data, other.data)

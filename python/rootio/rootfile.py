@@ -21,7 +21,7 @@ from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.access import Access
 from MLTools.NanoML.rootio.baskets import PlainBranches
 from MLTools.NanoML.rootio.branches import Branch, TreeBranches, counter_of
-from MLTools.NanoML.rootio.lists import Lists, Values
+from MLTools.NanoML.rootio.lists import Values, array_of
 from MLTools.NanoML.rootio.ntuple.reader import NTuple, check_version
 from MLTools.NanoML.rootio.ttree import Branches, OtherTreeError, StoredBranches
 
@@ -210,7 +210,7 @@ class RootFile:
         NanoMLError
             A branch is missing or not of numbers, or the file cannot be read.
         """
-        return {name: _array(values) for name, values in self.read_plain(names, start, stop).items()}
+        return {name: array_of(values) for name, values in self.read_plain(names, start, stop).items()}
 
     def read_plain(
         self,
@@ -396,7 +396,7 @@ class RootFile:
                 ntuple = self._ntuple_of(name)
                 names = [key for key, branch in ntuple.branches.items() if branch.dtype is not None]
                 values = ntuple.read(list(branches or names), 0, ntuple.entries)
-                return {key: _array(each) for key, each in values.items()}
+                return {key: array_of(each) for key, each in values.items()}
             entries, objects = self._objects_of(name)
             wanted = list(objects if branches is None else branches)
             plain = {}
@@ -404,15 +404,9 @@ class RootFile:
                 plain = PlainBranches(objects).read(self._access.take, wanted, 0, entries)
             rest = [each for each in wanted if each not in plain]
             others = self._file[name].arrays(rest, how=dict) if rest else {}
-            return {each: others[each] if each in others else _array(plain[each]) for each in wanted}
+            return {each: others[each] if each in others else array_of(plain[each]) for each in wanted}
 
         return self._attempt(read)
-
-
-def _array(values: Values) -> ak.Array:
-    if isinstance(values, Lists):
-        return values.array()
-    return ak.Array(ak.contents.NumpyArray(values)) if isinstance(values, np.ndarray) else values
 
 
 def joined_baskets(ends: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
