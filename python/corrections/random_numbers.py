@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.flat import Flat
+from MLTools.NanoML.nanoaod.folds import mix64
 from MLTools.NanoML.rootio.lists import Numbers
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
 
@@ -40,15 +41,8 @@ def normal_numbers(
     with np.errstate(over="ignore"):  # arithmetic of unsigned numbers modulo 2^64 is what is meant
         state: NDArray[np.uint64] = np.full(np.shape(index), salt, np.uint64)
         for number in (run, luminosity_section, event, index):
-            state = _mixed(np.bitwise_xor(state, np.asarray(number).astype(np.uint64)))
-        one, other = _mixed(state), _mixed(np.bitwise_xor(state, np.uint64(0x5851F42D4C957F2D)))
+            state = mix64(np.bitwise_xor(state, np.asarray(number).astype(np.uint64)))
+        one, other = mix64(state), mix64(np.bitwise_xor(state, np.uint64(0x5851F42D4C957F2D)))
     # 53 bits each; the first is never 0
     radius = np.sqrt(-2 * np.log(((one >> np.uint64(11)) + np.uint64(1)) * 2.0**-53))
     return np.asarray(radius * np.cos(2 * np.pi * (other >> np.uint64(11)) * 2.0**-53))
-
-
-def _mixed(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    state = state + np.uint64(0x9E3779B97F4A7C15)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))

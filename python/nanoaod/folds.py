@@ -18,7 +18,7 @@ SINGLE = 5
 """Number of folds of a training of a single network, which is tested on the first."""
 
 
-def _mix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Finaliser of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -29,7 +29,7 @@ def _mix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def mixed(run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike) -> NDArray[np.uint64]:
     """A hash of each event, uint64 of the arrays' shape; parameters as in `fold_of`."""
     run64, block64, event64 = (np.atleast_1d(np.asarray(a)).astype(np.uint64) for a in (run, luminosity_block, event))
-    return _mix64(_mix64(_mix64(run64) + block64) + event64)
+    return mix64(mix64(mix64(run64) + block64) + event64)
 
 
 def fold_of(run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike, k: int) -> NDArray[np.int64]:
@@ -62,4 +62,4 @@ def part_of(run: ArrayLike, luminosity_block: ArrayLike, event: ArrayLike) -> ND
     >>> part_of([1, 1], [7, 7], [101, 102]).round(3).tolist()
     [0.235, 0.605]
     """
-    return (_mix64(mixed(run, luminosity_block, event)) >> np.uint64(11)).astype(np.float64) / 2**53
+    return (mix64(mixed(run, luminosity_block, event)) >> np.uint64(11)).astype(np.float64) / 2**53
