@@ -25,8 +25,8 @@ sys.path += [str(CHECKOUT), str(CHECKOUT / "test")]  # the first, since folders 
 
 from inferno import Inferno
 
-from ML_processing.training.directory import Training, before_file
-from ML_processing.training.result_training import read_fold
+from ML_processing.training.directory import Training
+from ML_processing.training.result_training import before_file, read_fold
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.terminal.progress import silence

@@ -17,10 +17,11 @@ from ML_processing.evaluation.sections.drift import Drift
 from ML_processing.evaluation.sections.regression import Regression
 from ML_processing.evaluation.sections.stability import repeated
 from ML_processing.metrics.measured import as_json, number
+from ML_processing.models.network import one_thread
 from ML_processing.networks import code_behind
 from ML_processing.requests import MEASURED, NO_DATA, NO_REPEATS, OUTPUTS, DataRequest, RepeatRequest
 from ML_processing.training.description import TrainingDescription, best_epoch, now
-from ML_processing.training.directory import Training, one_thread
+from ML_processing.training.directory import Training
 from ML_processing.training.outputs import kept_outputs
 from ML_processing.training.reweighting import Reweighted
 from MLTools.NanoML.atomic import make_directory, write_json, write_text

@@ -16,9 +16,9 @@ from torch import nn
 
 from ML_processing.export.graph import Sample, check_format, convert, results
 from ML_processing.export.runtimes import Target, preprocess_file, preprocess_of, target
-from ML_processing.models.network import Ensemble
+from ML_processing.models.network import Ensemble, one_thread
 from ML_processing.training.description import TrainingDescription
-from ML_processing.training.directory import Training, one_thread
+from ML_processing.training.directory import Training
 from MLTools.NanoML.atomic import file_hash, replacing, write_json
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn
 from MLTools.NanoML.errors import NanoMLError

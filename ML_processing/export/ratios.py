@@ -16,9 +16,8 @@ from scipy.special import chdtrc
 from ML_processing.export.export import export_networks
 from ML_processing.export.runtimes import target
 from ML_processing.metrics.measured import Floats, bin_of, effective_events, quantile_edges
-from ML_processing.models.network import Network
+from ML_processing.models.network import Network, one_thread
 from ML_processing.training.description import Epoch
-from ML_processing.training.directory import one_thread
 from ML_processing.training.fold import device_of, prepare
 from ML_processing.training.ratios import RatioTraining, check_events, description_of, ending
 from ML_processing.training.result import ResultEvents

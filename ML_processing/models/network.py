@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,21 @@ from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.model import CLASSES, TARGETS, Discriminant
 from MLTools.NanoML.model.entries import SMALLEST, coefficients
 from MLTools.NanoML.rootio.versions import did_you_mean
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute on one core.
+
+    Networks for tables are too small to gain from more, and so the numbers do not depend on how many cores a
+    machine has: sums are made in the same order everywhere.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Network(nn.Module):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -57,16 +56,6 @@ def checkpoint_file(directory: Path, fold: int, phase: str = "") -> Path:
     return directory / f"checkpoint_{phase}{fold}.pt"
 
 
-def before_file(directory: Path, fold: int) -> Path:
-    """The network of a fold as it was trained on single events, if the objective was the result of a fit; and the seconds that it took."""
-    return directory / f"before_{fold}.pt"
-
-
-def result_file(directory: Path, fold: int) -> Path:
-    """The epochs of a fold in its training on the result of a fit."""
-    return directory / f"result_{fold}.json"
-
-
 def read_history(directory: Path, fold: int) -> list[Epoch]:
     """The epochs of a trained network; a NanoMLError if its file is missing or damaged."""
     path = history_file(directory, fold)
@@ -114,21 +103,6 @@ def load_network(directory: Path, fold: int, description: TrainingDescription) -
         reason = why_not_loaded(problem)
         raise NanoMLError(f"{path}: is damaged ({reason}). Remove it and run `nanoml train` again.") from None
     return network.eval()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let PyTorch compute on one core.
-
-    Networks for tables are too small to gain from more, and so the numbers do not depend on how many cores a
-    machine has: sums are made in the same order everywhere.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -363,11 +337,6 @@ def _take_scales(network: Network, scales: Mapping[str, Tensor], path: str) -> N
     if not network.has_target_scale:
         without += ["target_center", "target_width"]
     _load(network, scales, without, path)
-
-
-def frozen_parts(core: nn.Module, init: Init | None) -> list[nn.Module]:
-    """The modules that are frozen: in training they stay as in evaluation, without dropout and with the averages that they have."""
-    return [it for name, it in core.named_modules() if init is not None and name in init.frozen]
 
 
 def why_not_loaded(problem: Exception) -> str:

@@ -21,22 +21,20 @@ from ML_processing.events.survey import Survey
 from ML_processing.metrics.significance import ExpectedEvents, by_bins_of_others, fine_sums, standing_for
 from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.hooks import Boosted
-from ML_processing.models.network import model_class
+from ML_processing.models.network import model_class, one_thread
 from ML_processing.training.data import TrainingData, TrainingFiles, make_training_data
 from ML_processing.training.description import Epoch, TrainingDescription, best_epoch, last_improvement
 from ML_processing.training.directory import (
     Training,
-    before_file,
     checkpoint_file,
     history_file,
     initial_network,
     network_file,
-    one_thread,
     weights_file,
 )
 from ML_processing.training.loop import Judged, Monitor, Report, ended, fit, rank, save
 from ML_processing.training.losses import error_of_change, event_losses, separation
-from ML_processing.training.result_training import after_classes
+from ML_processing.training.result_training import after_classes, before_file
 from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.terminal.progress import check_interrupt

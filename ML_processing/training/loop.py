@@ -24,7 +24,6 @@ from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.models.hooks import Outputs, as_float, first, hook, joined
 from ML_processing.training.data import TrainingData
 from ML_processing.training.description import Epoch, best_epoch, last_improvement
-from ML_processing.training.directory import frozen_parts
 from ML_processing.training.losses import (
     Loss,
     Objective,
@@ -157,7 +156,9 @@ class _Loop:
         self.loss, self.judging = (
             self.objective or Loss.of(it, self.config.decorrelate, self.monitor.discriminant) for it in (core, judged)
         )
-        self.frozen = frozen_parts(core, self.config.start)
+        frozen = self.config.start.frozen if self.config.start else ()
+        # in training they stay as in evaluation, without dropout and with the averages that they have
+        self.frozen = [it for name, it in core.named_modules() if name in frozen]
         self.rates = Rates(self.state.optimizer)
         self.begin, self.end = hook(core, "begin_epoch"), hook(core, "end_epoch")
 

@@ -19,14 +19,7 @@ from ML_processing.models.hooks import first
 from ML_processing.models.network import Network
 from ML_processing.training.data import TrainingData
 from ML_processing.training.description import Epoch, TrainingDescription, damaged, read_json
-from ML_processing.training.directory import (
-    Training,
-    before_file,
-    checkpoint_file,
-    network_file,
-    new_network,
-    result_file,
-)
+from ML_processing.training.directory import Training, checkpoint_file, network_file, new_network
 from ML_processing.training.loop import Monitor, Report, fit, outputs_of, rank, save
 from ML_processing.training.result import ResultEvents, ResultLoss
 from MLTools.NanoML.atomic import write_json
@@ -44,6 +37,16 @@ _PART = 3  # of the bins, where they are chosen
 _MOST = 1 << 16  # events on which the result is measured after each epoch
 FEWEST = 2000
 """Events of a class: with fewer, networks memorise their fluctuations."""
+
+
+def before_file(directory: Path, fold: int) -> Path:
+    """The network of a fold as it was trained on single events, if the objective was the result of a fit; and the seconds that it took."""
+    return directory / f"before_{fold}.pt"
+
+
+def result_file(directory: Path, fold: int) -> Path:
+    """The epochs of a fold in its training on the result of a fit."""
+    return directory / f"result_{fold}.json"
 
 
 @dataclass(frozen=True)

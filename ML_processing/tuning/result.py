@@ -27,9 +27,10 @@ from ML_processing.events.survey import make_splits, split_count
 from ML_processing.metrics.measured import Measured, number
 from ML_processing.metrics.significance import by_bins_of_others, fine_sums, standing_for
 from ML_processing.models.discriminant import BoundDiscriminant
+from ML_processing.models.network import one_thread
 from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import Epoch, TrainingDescription
-from ML_processing.training.directory import Training, load_network, one_thread
+from ML_processing.training.directory import Training, load_network
 from ML_processing.training.fold import rmse
 from ML_processing.training.result import ResultEvents
 from ML_processing.training.result_training import expected_result, scores_by_name

@@ -16,9 +16,9 @@ from ML_processing.events.inputs import Batches, Inputs, Position
 from ML_processing.training import result_training
 from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import describe
-from ML_processing.training.directory import Training, before_file, network_file
+from ML_processing.training.directory import Training, network_file
 from ML_processing.training.result import ResultEvents, ResultLoss, in_bins
-from ML_processing.training.result_training import gain, read_fold
+from ML_processing.training.result_training import before_file, gain, read_fold
 from ML_processing.training.train import train
 from MLTools.NanoML.config.fit import FitTarget, Histogram
 from MLTools.NanoML.config.training import Train
