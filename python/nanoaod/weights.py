@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import awkward as ak
 import numpy as np
+from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import COMBINATIONS, NOMINAL, weight_column
 from MLTools.NanoML.nanoaod.flat import Flat
-from MLTools.NanoML.rootio.lists import Numbers
+from MLTools.NanoML.rootio.lists import Array, Numbers
 
 UP_DOWN = ("up", "down")
 """The variations of a weight with one nuisance parameter."""
@@ -110,3 +111,52 @@ class Factor:
             return made
 
         return self.map(each_event)
+
+
+def one_each(what: str, values: Numbers, length: int) -> NDArray[np.float64]:
+    """The values of a weight, one finite number for each of so many events; an error says of `what` if they are not."""
+    try:
+        array = np.asarray(ak.to_numpy(values) if isinstance(values, ak.Array) else values, np.float64)
+    except (ValueError, TypeError):
+        raise NanoMLError(f"{what}: has a list for each event. Multiply its objects: factor.product().") from None
+    if array.shape != (length,):
+        raise NanoMLError(f"{what}: has shape {array.shape}, but {length} events are left.")
+    if not np.isfinite(array).all():
+        raise NanoMLError(f"{what}: is NaN or infinite for {int((~np.isfinite(array)).sum())} of {len(array)} events.")
+    return array
+
+
+@dataclass
+class GivenWeight:
+    """A weight that was given, for the events that were left then, and those that are left now."""
+
+    weight: Weight
+    cuts: int  # how many cuts came before
+    before: NDArray[np.float64]  # the product of the generator weight and all weights before
+    values: dict[str, NDArray[np.float64]]  # nominal and under each variation
+    bins: NDArray[np.int64]
+    left: dict[str, Array]  # columns for the events that are left now
+    # the sum without and with each variation, once they are known: all that go on from here share them
+    sums: dict[str, dict[int, float]] = field(default_factory=dict)
+
+    def at(self, some: slice | NDArray[np.bool_]) -> GivenWeight:
+        """The same for some of the events that were left then."""
+        values = {key: each[some] for key, each in self.values.items()}
+        return GivenWeight(self.weight, self.cuts, self.before[some], values, self.bins[some], {})
+
+    def sum_of(self, variation: str) -> dict[int, float]:
+        """The sum with a variation in each bin, of all events that were left then; without if it is empty."""
+        if variation not in self.sums:
+            self.sums[variation] = sums_by_bin(
+                self.bins, self.before * self.values[variation] if variation else self.before
+            )
+        return self.sums[variation]
+
+
+def sums_by_bin(bins: NDArray[np.int64], weights: NDArray[np.float64]) -> dict[int, float]:
+    """The sum of the weights in each bin that has events."""
+    if not len(bins):
+        return {}
+    first = int(bins.min())
+    counts, sums = np.bincount(bins - first), np.bincount(bins - first, weights)
+    return {first + place: float(sums[place]) for place in np.flatnonzero(counts).tolist()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import awkward as ak
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, Step, WeightSums, weight_column
 from MLTools.NanoML.nanoaod.flat import Flat
-from MLTools.NanoML.nanoaod.weights import Factor, Weight
+from MLTools.NanoML.nanoaod.weights import Factor, GivenWeight, Weight, one_each, sums_by_bin
 from MLTools.NanoML.rootio.lists import Array, Mask, Numbers
 from MLTools.NanoML.rootio.versions import did_you_mean
 
@@ -23,31 +23,6 @@ _MOST_BINS = 10_000  # in which a weight keeps the yield
 _MOST_NAMES = 8  # variations in a message
 _Mask = NDArray[np.bool_]
 _Numbers = NDArray[np.float64]
-
-
-@dataclass
-class _Given:
-    """A weight that was given, for the events that were left then, and those that are left now."""
-
-    weight: Weight
-    cuts: int  # how many cuts came before
-    before: _Numbers  # the product of the generator weight and all weights before
-    values: dict[str, _Numbers]  # nominal and under each variation
-    bins: NDArray[np.int64]
-    left: dict[str, Array]  # columns for the events that are left now
-    # the sum without and with each variation, once they are known: all that go on from here share them
-    sums: dict[str, dict[int, float]] = field(default_factory=dict)
-
-    def at(self, some: slice | _Mask) -> _Given:
-        """The same for some of the events that were left then."""
-        values = {key: each[some] for key, each in self.values.items()}
-        return _Given(self.weight, self.cuts, self.before[some], values, self.bins[some], {})
-
-    def sum_of(self, variation: str) -> dict[int, float]:
-        """The sum with a variation in each bin, of all events that were left then; without if it is empty."""
-        if variation not in self.sums:
-            self.sums[variation] = _sums(self.bins, self.before * self.values[variation] if variation else self.before)
-        return self.sums[variation]
 
 
 @dataclass(frozen=True)
@@ -99,7 +74,7 @@ class Cutflow:
         self._all = self._weights = np.asarray(weights, dtype=np.float64)
         self.declared, self.weighs, self.counts = declared or {}, weighs, counts
         self._product = self._all  # of all weights, for the events that are left
-        self._given: dict[str, _Given] = {}
+        self._given: dict[str, GivenWeight] = {}
         self.rows: NDArray[np.int64] = np.arange(len(self._all))  # positions of the events that are left
         self.steps: list[Step] = []
         self.candidates: list[Candidates] = []  # what efficiencies are to be measured of
@@ -165,10 +140,12 @@ class Cutflow:
         if set(factor.variations) != set(weight.variations):
             has, declared = (listed(names, _MOST_NAMES) or "none" for names in (factor.variations, weight.variations))
             raise NanoMLError(f'weight "{name}": has the variations {has}, but `weights` declares {declared}.')
-        made = {variation: self._one_each(name, variation, factor[variation]) for variation, _ in weight.columns(name)}
-        columns: dict[str, Array] = {
-            column: made[variation].astype(np.float32) for variation, column in weight.columns(name)
-        }
+        made: dict[str, _Numbers] = {}
+        columns: dict[str, Array] = {}
+        for variation, column in weight.columns(name):
+            what = f'weight "{name}" ({variation})'
+            made[variation] = one_each(what, factor[variation], len(self._product))
+            columns[column] = made[variation].astype(np.float32)
         if (bins is not None) != bool(weight.bins):
             raise NanoMLError(f'weight "{name}": `weigh` gets bins if, and only if, `weights` says what they are.')
         places: NDArray[np.int64] = np.zeros(len(self._product), np.int64)
@@ -181,7 +158,7 @@ class Cutflow:
                     f'weight "{name}": its bins go from {places.min()} to {places.max()}: give the number of a bin, as that of jets.'
                 )
             columns[f"{weight_column(name)}_bin"] = places.astype(np.int32)
-        self._given[name] = _Given(weight, len(self._masks), self._product, made, places, columns)
+        self._given[name] = GivenWeight(weight, len(self._masks), self._product, made, places, columns)
         self._product = self._product * made[NOMINAL]
 
     def count_efficiency(self, name: str, jets: ak.Array | Flat, passed: Mask) -> None:
@@ -206,20 +183,6 @@ class Cutflow:
             raise NanoMLError(f'efficiency "{name}": jets of {len(jets)} events, but {len(self._weights)} are left.')
         self.candidates.append(Candidates(name, self._weights, jets, passed))
 
-    def _one_each(self, name: str, variation: str, values: Numbers) -> _Numbers:
-        what = f'weight "{name}" ({variation}): '
-        try:
-            array = np.asarray(ak.to_numpy(values) if isinstance(values, ak.Array) else values, np.float64)
-        except (ValueError, TypeError):
-            raise NanoMLError(f"{what}has a list for each event. Multiply its objects: factor.product().") from None
-        if array.shape != self._product.shape:
-            raise NanoMLError(f"{what}has shape {array.shape}, but {len(self._product)} events are left.")
-        if not np.isfinite(array).all():
-            raise NanoMLError(
-                f"{what}is NaN or infinite for {int((~np.isfinite(array)).sum())} of {len(array)} events."
-            )
-        return array
-
     def weight_sums(self, chosen: _Mask | None = None, unvaried: bool = False) -> list[WeightSums]:
         """The sums of the weights that were given; of some events of the chunk only, if a mask of shape (events,) says so.
 
@@ -228,25 +191,23 @@ class Cutflow:
         found = []
         for name, given in self._given.items():
             keys = [NOMINAL] if unvaried else list(given.values)
+            cut, declared = self.steps[given.cuts].cut, given.weight
             if chosen is None and self._dropped is None:
-                without, sums, it = given.sum_of(""), {key: given.sum_of(key) for key in keys}, given.weight
-                cut = self.steps[given.cuts].cut
-                found.append(WeightSums(name, cut, it.keeps_yield, bool(it.bins), without, sums, it.combine))
-                continue
-            every = mask = np.ones(len(self._all), bool) if chosen is None else chosen
-            for passed in self._masks[: given.cuts]:
-                mask = mask[passed]
-            parts, cut, declared = [(given, mask)], self.steps[given.cuts].cut, given.weight
-            if self._dropped is not None and given.cuts == 1:
-                more, dropped = self._dropped
-                cut = self.steps[0].cut
-                parts += [(it, every[dropped]) for other, it in more._given.items() if other == name]
-            bins = np.concatenate([it.bins[some] for it, some in parts])
-            before = np.concatenate([it.before[some] for it, some in parts])
-            sums = {
-                key: _sums(bins, before * np.concatenate([it.values[key][some] for it, some in parts])) for key in keys
-            }
-            without = _sums(bins, before)
+                without, sums = given.sum_of(""), {key: given.sum_of(key) for key in keys}
+            else:
+                every = mask = np.ones(len(self._all), bool) if chosen is None else chosen
+                for passed in self._masks[: given.cuts]:
+                    mask = mask[passed]
+                parts = [(given, mask)]
+                if self._dropped is not None and given.cuts == 1:
+                    more, dropped = self._dropped
+                    cut = self.steps[0].cut
+                    parts += [(it, every[dropped]) for other, it in more._given.items() if other == name]
+                bins = np.concatenate([it.bins[some] for it, some in parts])
+                before = np.concatenate([it.before[some] for it, some in parts])
+                values = {key: np.concatenate([it.values[key][some] for it, some in parts]) for key in keys}
+                without = sums_by_bin(bins, before)
+                sums = {key: sums_by_bin(bins, before * values[key]) for key in keys}
             found.append(
                 WeightSums(name, cut, declared.keeps_yield, bool(declared.bins), without, sums, declared.combine)
             )
@@ -432,12 +393,3 @@ class Cutflow:
                 "was it computed before an earlier cut?"
             )
         return passed
-
-
-def _sums(bins: NDArray[np.int64], weights: _Numbers) -> dict[int, float]:
-    """The sum of the weights in each bin that has events."""
-    if not len(bins):
-        return {}
-    first = int(bins.min())
-    counts, sums = np.bincount(bins - first), np.bincount(bins - first, weights)
-    return {first + place: float(sums[place]) for place in np.flatnonzero(counts).tolist()}
