@@ -23,7 +23,6 @@ FIGURE_OF_MERIT = "expected uncertainty of the signal strength"
 """The figure of merit of bins and trainings by the result, if there is one strength."""
 NONE = "none"
 """The word of `blind` if nothing is."""
-MOST_AXES = 3
 
 
 @dataclass(frozen=True)
@@ -284,8 +283,8 @@ class Fit:
     @property
     def figure_of_merit(self) -> str:
         """The figure of merit of bins and trainings by the result."""
-        names = [*self.signals]
-        return f"geometric mean of the expected uncertainties of {listed(names)}" if names else FIGURE_OF_MERIT
+        several = f"geometric mean of the expected uncertainties of {listed([*self.signals])}"
+        return several if self.signals else FIGURE_OF_MERIT
 
     def shared(self, nuisance: str) -> tuple[Nuisance, str]:
         """The sharing of a nuisance parameter, and its name without what tells processes, regions and eras apart."""
@@ -319,14 +318,9 @@ class Fit:
         return found
 
     def counts(
-        self,
-        process: str,
-        region: str,
-        era: Optional[str],
-        luminosity: Mapping[str, LogNormal],
-        sums: tuple[Any, Any],
+        self, process: str, region: str, era: Optional[str], luminosity: Mapping[str, LogNormal], sums: tuple[Any, Any],
         varied: Iterable[tuple[str, object, object]],
-    ) -> Counts:
+    ) -> Counts:  # fmt: skip
         """The expected events of a process in a channel, a signal or a background.
 
         Parameters
@@ -358,38 +352,22 @@ class Fit:
     @property
     def normalisations(self) -> dict[str, dict[str, LogNormal]]:
         """Uncertainties of the yields of processes, by nuisance parameter; that of one class alone is norm_CLASS."""
-        return {
-            name if isinstance(entry, Mapping) else norm(name): {
-                process: log_normal(value)
-                for process, value in (entry if isinstance(entry, Mapping) else {name: entry}).items()
-            }
-            for name, entry in self.uncertainties.items()
-        }
+        found = {}
+        for name, entry in self.uncertainties.items():
+            key, values = (name, entry) if isinstance(entry, Mapping) else (norm(name), {name: entry})
+            found[key] = {process: log_normal(value) for process, value in values.items()}
+        return found
 
 
 @dataclass(frozen=True)
 class FitTarget:
-    """A fit whose result a training aims at.
+    """A fit whose result a training aims at."""
 
-    Attributes
-    ----------
-    settings
-        The section `fit`, with the signal.
-    histograms
-        Those of its channels, by name.
-    luminosity
-        Uncertainties of the luminosity by era and nuisance parameter.
-    from_data
-        The classes that are estimated from data.
-    eras
-        The HDF5 files of each era; without eras, of "".
-    """
-
-    settings: Fit
-    histograms: dict[str, Histogram]
-    luminosity: dict[str, dict[str, LogNormal]]
-    from_data: list[str]
-    eras: dict[str, list[str]] = field(metadata=READS)
+    settings: Fit  # the section `fit`, with the signal
+    histograms: dict[str, Histogram]  # those of its channels, by name
+    luminosity: dict[str, dict[str, LogNormal]]  # its uncertainties by era and nuisance parameter
+    from_data: list[str]  # the classes that are estimated from data
+    eras: dict[str, list[str]] = field(metadata=READS)  # the HDF5 files of each era; without eras, of ""
 
     @property
     def chooses_bins(self) -> bool:

@@ -16,21 +16,11 @@ from MLTools.NanoML.config.analysis import (
 )
 from MLTools.NanoML.config.data import FIT, TRAINING
 from MLTools.NanoML.config.data_checks import expression
-from MLTools.NanoML.config.fit import (
-    ALL,
-    EACH,
-    EVERYWHERE,
-    MOST_AXES,
-    RESULT,
-    Blind,
-    Fit,
-    as_list,
-    axes_of,
-    log_normal,
-    norm,
-)
+from MLTools.NanoML.config.fit import ALL, EACH, EVERYWHERE, RESULT, Blind, Fit, as_list, axes_of, log_normal, norm
 from MLTools.NanoML.schema.document import Key, Problem
 from MLTools.NanoML.schema.settings import REGION, unknown
+
+_MOST_AXES = 3
 
 
 def _histograms(config: Config) -> Iterator[Problem]:
@@ -58,8 +48,8 @@ def _histograms(config: Config) -> Iterator[Problem]:
         for number, region in enumerate(histogram.regions):
             yield from unknown((*place, "regions", number), region, config.regions, "one of `regions`")
         count = len(axes_of(name, histogram))
-        if count > MOST_AXES:
-            yield (*place, "of"), f"has {count} axes, and a histogram has {MOST_AXES} at most"
+        if count > _MOST_AXES:
+            yield (*place, "of"), f"has {count} axes, and a histogram has {_MOST_AXES} at most"
         if histogram.is_auto:
             if count > 1:
                 yield (*place, "bins"), f"{histogram.bins} is for one axis. Give the bins of each"

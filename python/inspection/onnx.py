@@ -78,8 +78,7 @@ class OnnxInspection(Inspection):
             for way, tensors in (("input", self.inputs), ("output", self.outputs))
             for each in tensors
         ]
-        columns = ["", "name", "type", TableColumn("shape", "rest")]
-        page.table("Tensors", columns, rows)
+        page.table("Tensors", ["", "name", "type", TableColumn("shape", "rest")], rows)
 
 
 @dataclass(frozen=True)
@@ -218,14 +217,13 @@ class ModelInspection(OnnxInspection):
             read = [column for column in self.columns if column.collection == collection]
             page.table(title, columns, [(column.name, column.dtype, str(column)) for column in read])
         names = ["from", "to", *(f"{100 * it:g} %" for it in SHARES), "outside"]
+        numbers = ["input", *(TableColumn(name, "number") for name in names)]
         ranges = [
             (it.name, *(f"{value:.4g}" for value in (it.low, it.high, *it.quantiles)), share(it.outside))
             for it in inputs_of(model.domain)
             if it.quantiles
         ]
-        page.table(
-            "What the networks were trained on", ["input", *(TableColumn(name, "number") for name in names)], ranges
-        )
+        page.table("What the networks were trained on", numbers, ranges)
         self._show_tensors(page)
         _show_training(page, model.training)
 
@@ -251,12 +249,10 @@ def inspect(path: str) -> OnnxInspection:
         return OnnxInspection(path, size, [], _stray_twin(path), sha256, header, inputs, outputs)
     description, twin = Description.of_text(text, path), _twin(path, parsed(text), sha256)
     reference = _recomputed(session, description)
+    form = description.format
     warnings = [
         f"The metadata say {key} {said}, but the file has {actual}: it was changed. Export it again."
-        for key, said, actual in (
-            ("opset", description.format.opset, header.opset),
-            ("ir", description.format.ir, header.ir),
-        )
+        for key, said, actual in (("opset", form.opset, header.opset), ("ir", form.ir, header.ir))
         if said is not None and actual is not None and said != actual
     ]
     errors = []
@@ -312,11 +308,9 @@ def _twin(path: str, metadata: Mapping[str, object], sha256: str) -> Twin:
             return Twin(str(twin), "of another file")
     except (OSError, ValueError, AttributeError):
         return Twin(str(twin), "unreadable")
+    said = {key: it for key, it in said.items() if key in metadata}
     # as text, since NaN is not equal to itself
-    same = all(
-        key in said and json.dumps(said[key], sort_keys=True) == json.dumps(metadata[key], sort_keys=True)
-        for key in metadata
-    )
+    same = json.dumps(said, sort_keys=True) == json.dumps(metadata, sort_keys=True)
     return Twin(str(twin), "matches" if same else "edited")
 
 
@@ -390,9 +384,8 @@ def _settings(config: object) -> str | None:
     # the last one is the share of events that is trained on
     defaults = {**plain(Train(model).with_defaults((), Path())), "share": 1.0}
     differing = {key: value for key, value in config.items() if value != defaults.get(key)}
-    return yaml.safe_dump(
-        {"model": model, **differing}, default_flow_style=True, sort_keys=False, width=1 << 20
-    ).strip()[1:-1]
+    content = {"model": model, **differing}
+    return yaml.safe_dump(content, default_flow_style=True, sort_keys=False, width=1 << 20).strip()[1:-1]
 
 
 def _inline(value: object, form: str = ".4g") -> str | None:

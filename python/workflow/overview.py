@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.config.analysis import hypotheses, signal_of
@@ -215,22 +215,14 @@ class _Overview:
     def metrics(self) -> Mapping[Optional[str], _Reported]:
         """The numbers of each training that is evaluated."""
         config, layout = self.analysis.config, Layout.of(self.analysis.config)
-        known = {
-            era: read_or_none(_Reported, layout.training(era) / "metrics.json")
-            for era in config.trainings
-            if config.train
-        }
-        return {era: it for era, it in known.items() if it is not None}
+        return _reported({era: layout.training(era) / "metrics.json" for era in config.trainings if config.train})
 
     @cached_property
     def fits(self) -> Mapping[str, _Reported]:
         """The results of each fit by their directories; the first is of all."""
-        fit = Layout.of(self.analysis.config).fit
-        known = {
-            self.place(path): read_or_none(_Reported, path / "results.json")
-            for path in (fit, *(fit / it.ending for it in hypotheses(self.analysis.config)))
-        }
-        return {place: it for place, it in known.items() if it is not None} if self.analysis.config.fit else {}
+        config, fit = self.analysis.config, Layout.of(self.analysis.config).fit
+        places = (fit, *(fit / it.ending for it in hypotheses(config))) if config.fit else ()
+        return _reported({self.place(it): it / "results.json" for it in places})
 
     @cached_property
     def templates(self) -> Optional[Templates]:
@@ -282,14 +274,13 @@ class _Overview:
 
     def answers(self) -> Iterator[Answer]:
         """The answers of fits and reports, and the files that are missing, with links to where it is shown."""
-        layout = Layout.of(self.analysis.config)
         of_fits = [_at(f"{place}/report.html", each) for place, it in self.fits.items() for each in it.verdict]
         for question in dict.fromkeys(it.question for it in of_fits):
             same = by_severity(it for it in of_fits if it.question == question)
             count = sum(it.state in _WORRIES for it in same)
             yield replace(same[0], text=f"{same[0].text} So it is in {count} of the fits.") if count > 1 else same[0]
         for era, it in self.metrics.items():
-            place, before = self.place(layout.report(era)), f"Training {era}: " if era else ""
+            place, before = self.place(Layout.of(self.analysis.config).report(era)), f"Training {era}: " if era else ""
             yield from (replace(_at(place, each), question=before + each.question) for each in it.verdict)
         for line in missing.lines(missing.read(self.workdir)):
             yield Answer("Is every file read?", "look", f"{line}.", "#files")
@@ -301,8 +292,8 @@ class _Overview:
         simulated = [name for name in self.accounting if not config.datasets[name].is_data]
         scales = {name: self._scale(name) for name in simulated}
         is_expected = None not in scales.values() and bool(simulated or self.regions)
-        accounted = self.accounting.items()
-        flows = {name: it.cutflow or [Step(_READ, it.entries, it.sum_of_weights)] for name, it in accounted}
+        read = self.accounting.items()
+        flows = {name: it.cutflow or [Step(_READ, it.entries, it.sum_of_weights)] for name, it in read}
         for name, flow in aligned(flows).items():
             process = "data" if config.datasets[name].is_data else config.process_of(name) or name
             scale = (scales.get(name) or 0.0) if is_expected and name in scales else None
@@ -337,19 +328,15 @@ class _Overview:
         """The ROC curve, or another figure, of each training."""
         layout = Layout.of(self.analysis.config)
         for era, it in self.metrics.items():
-            title = f"Training of {era}" if era else "Training"
-            found = ["roc", "predictions", "loss"]
-            yield self._linked(f"training{era or ''}", title, layout.report(era), found, it.digest.text)
+            title, shown = f"Training of {era}" if era else "Training", ["roc", "predictions", "loss"]
+            yield self._linked(f"training{era or ''}", title, layout.report(era), shown, it.digest.text)
 
     def drawn(self) -> Iterator[Block]:
         """The first histogram of a fitted region, or else of any."""
         config, page = self.analysis.config, Layout.of(self.analysis.config).histograms(".html")
         fitted = [f"{name}_{region}" for region, name in config.fit.channels.items()] if config.fit else []
-        others = [
-            f"{it.name}_{region}"
-            for it in (self.templates.histograms if self.templates else ())
-            for region in self.regions
-        ]
+        histograms = self.templates.histograms if self.templates else ()
+        others = [f"{it.name}_{region}" for it in histograms for region in self.regions]
         if self.templates is not None and page.exists():
             yield self._linked("histograms", "Histograms", page, [*fitted, *others])
 
@@ -363,12 +350,9 @@ class _Overview:
         """A section with a link to a page, and the first of some figures that is there, with the text beside it."""
         found = [it for it in figures if page.with_name(f"{it}.png").exists()][:1]
         shown = [(self.place(page.with_name(it)), Caption(f"{title}: {it}", text, is_small=True)) for it in found]
-        link = (
-            f'<p><a href="{self.place(page)}">All figures and numbers: {escape(title)}</a></p>' if page.exists() else ""
-        )
-        return Block(
-            anchor, title, link if shown or not text else f"<p>{escape(text)}</p>{link}", shown, is_figure=True
-        )
+        link = f'<p><a href="{self.place(page)}">All figures and numbers: {escape(title)}</a></p>' * page.exists()
+        content = link if shown or not text else f"<p>{escape(text)}</p>{link}"
+        return Block(anchor, title, content, shown, is_figure=True)
 
     def files(self) -> Iterator[Block]:
         """The files of each dataset that were read, and those that are missing."""
@@ -393,14 +377,18 @@ class _Overview:
             made = list((self.workdir / RECORDS / stage).rglob("*.json"))
             last = read_or_none(Record, max(made, key=lambda path: path.stat().st_mtime_ns)) if made else None
             if last is not None:
-                when = last.finished.replace("T", " ")
-                rows.append(
-                    [stage, f"`nanoml {stage} {name}`", f"{len(made):,}", when, last.host, f"NanoML {last.version}"]
-                )
+                times, when = f"{len(made):,}", last.finished.replace("T", " ")
+                rows.append([stage, f"`nanoml {stage} {name}`", times, when, last.host, f"NanoML {last.version}"])
         if rows:
             head = ["stage", "command", "tasks", "last finished", "on", "by"]
             text = f"<p>{escape(f'`nanoml run {name}` makes all of it.')}</p>"
             yield Block("provenance", "Where this comes from", text + table(head, rows))
+
+
+def _reported(paths: Mapping[Any, Path]) -> dict[Any, _Reported]:
+    """What is there of these files, by the same keys."""
+    found = {key: read_or_none(_Reported, path) for key, path in paths.items()}
+    return {key: it for key, it in found.items() if it is not None}
 
 
 def _at(place: str, answer: Answer) -> Answer:
