@@ -23,8 +23,9 @@ from skim import ROOT_ALL, ROOT_START, rdataframe
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.rootio import versions
+from MLTools.NanoML.rootio.baskets import rows_at_once
 from MLTools.NanoML.rootio.compression import compression_of
-from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.terminal.progress import silence
 
 HAS_ROOT = importlib.util.find_spec("ROOT") is not None

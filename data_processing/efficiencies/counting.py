@@ -14,8 +14,9 @@ from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import weights_in
 from MLTools.NanoML.nanoaod.formula import Formula
+from MLTools.NanoML.rootio.baskets import rows_at_once
 from MLTools.NanoML.rootio.lists import Picker
-from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.schema.plain import plain
 from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.selection import DatasetInfo, Flat, load_selection

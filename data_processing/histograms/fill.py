@@ -25,9 +25,10 @@ from MLTools.NanoML.nanoaod.folds import fold_of, part_of
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio import versions
+from MLTools.NanoML.rootio.baskets import rows_at_once
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.lists import Arrays
-from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.terminal.progress import progress
 

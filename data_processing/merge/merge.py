@@ -19,12 +19,13 @@ from MLTools.NanoML.atomic import aside_of, replacing
 from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, is_same_sum
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance
+from MLTools.NanoML.rootio.baskets import rows_at_once
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.compression import compression_of
 from MLTools.NanoML.rootio.histograms import bins_of, is_histogram
 from MLTools.NanoML.rootio.lists import Arrays, Lists, joined, plain
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import PROVENANCE, TREES, RootFile, rows_at_once
+from MLTools.NanoML.rootio.rootfile import PROVENANCE, TREES, RootFile
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.terminal.progress import progress

@@ -37,9 +37,10 @@ from MLTools.NanoML.nanoaod.fileaccounting import (
 )
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_of
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance, accounting_of_input, refuse_shifts
+from MLTools.NanoML.rootio.baskets import joined_baskets, rows_at_once
 from MLTools.NanoML.rootio.lists import Picker, joined
 from MLTools.NanoML.rootio.nanowriter import NanoWriter, copy_auxiliary
-from MLTools.NanoML.rootio.rootfile import RootFile, joined_baskets, rows_at_once
+from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.selection import Step
 from MLTools.NanoML.terminal.progress import progress

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -262,3 +263,21 @@ def _basket(raw: bytes, seek: int, size: int, entries: int) -> _Basket:
     if counted != entries or not 0 <= end - key <= full:
         raise ValueError(f"no basket of {entries} entries at byte {seek}")
     return _Basket(memoryview(raw)[key:], full, end - key, key, entries)
+
+
+def joined_baskets(ends: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of at most so many entries, from the first end to the last, and between these ends if possible."""
+    start, end = ends[0], ends[-1]
+    while start < end:
+        reached = bisect_right(ends, start + most)
+        reach = ends[reached - 1]
+        if reach <= start:  # the next basket ends beyond
+            reach = min(start + most, ends[reached])
+        yield start, reach
+        start = reach
+
+
+def rows_at_once(bytes_per_row: float, memory: float) -> int:
+    """Number of rows that fit into the memory [MB]; at least one."""
+    # arrays take about twice the size in the file: lists have offsets, and writing makes a copy
+    return max(1, int(memory * 1_000_000 / 2 / max(bytes_per_row, 1)))

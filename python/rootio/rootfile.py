@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from textwrap import shorten
@@ -19,7 +18,7 @@ import uproot
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.access import Access
-from MLTools.NanoML.rootio.baskets import PlainBranches
+from MLTools.NanoML.rootio.baskets import PlainBranches, joined_baskets
 from MLTools.NanoML.rootio.branches import Branch, TreeBranches, counter_of
 from MLTools.NanoML.rootio.lists import Values, array_of
 from MLTools.NanoML.rootio.ntuple.reader import NTuple, check_version
@@ -30,13 +29,11 @@ __all__ = ["PROVENANCE", "NoTreeError", "RootFile"]
 T = TypeVar("T")
 _AHEAD = 2  # ranges that are announced at least while one is read
 _PORTION = 4_000_000  # bytes in the file of what is read at once while more of a range is on its way
+_NTUPLE = "ROOT::RNTuple"
 PROVENANCE = "nanoml"
 """Name of the tree with the record that skims and scores carry."""
 TREES = ("Runs", "LuminosityBlocks")
 """The trees beside the events that are copied and merged."""
-
-
-_NTUPLE = "ROOT::RNTuple"
 
 
 def is_tree(kind: str) -> bool:
@@ -109,7 +106,6 @@ class RootFile:
         # other threads may use these attributes while the file is read again, so they change at the end only
         ntuple: NTuple | None = None
         objects: Branches = {}
-        branches: Mapping[str, Branch]
         if self._class_of(self._name) == _NTUPLE:
             check_version(f"{self.path}: `{self._name}` is an RNTuple")
             ntuple = self._ntuple_of(self._name)
@@ -121,8 +117,7 @@ class RootFile:
             raise ValueError(f"it has {entries} entries here, and {self._seen} elsewhere")
         self._seen = self.entries = entries
         self._plain = PlainBranches(objects)
-        self._ntuple, self._objects = ntuple, objects
-        self.branches = branches
+        self._ntuple, self._objects, self.branches = ntuple, objects, branches
 
     def _stored(self, name: str) -> str:
         """The name under which a branch is in the file."""
@@ -324,7 +319,6 @@ class RootFile:
 
     def basket_ends(self, names: Iterable[str], start: int, stop: int) -> list[int]:
         """`start`, the entries at which baskets of all the branches end, or clusters of an RNTuple, and `stop`."""
-        ends: set[int] = set()
         if self._ntuple is not None:
             ends = set(self._ntuple.starts)
         else:
@@ -337,13 +331,12 @@ class RootFile:
         """Average number of bytes that the branches take in memory for each event."""
         if not self.entries:
             return 0.0
-        if self._ntuple is not None:
-            ntuple = self._ntuple
-            return (
-                float(sum(self._attempt(lambda: [ntuple.bytes_of(self._stored(name)) for name in names])))
-                / self.entries
-            )
-        return float(sum(self._objects[self._stored(name)].uncompressed_bytes for name in names)) / self.entries
+        ntuple, stored = self._ntuple, [self._stored(name) for name in names]
+        if ntuple is not None:
+            sizes = self._attempt(lambda: [ntuple.bytes_of(name) for name in stored])
+        else:
+            sizes = [self._objects[name].uncompressed_bytes for name in stored]
+        return float(sum(sizes)) / self.entries
 
     @property
     def format(self) -> str:
@@ -399,29 +392,9 @@ class RootFile:
                 return {key: array_of(each) for key, each in values.items()}
             entries, objects = self._objects_of(name)
             wanted = list(objects if branches is None else branches)
-            plain = {}
-            if self._access.is_fast:
-                plain = PlainBranches(objects).read(self._access.take, wanted, 0, entries)
+            plain = PlainBranches(objects).read(self._access.take, wanted, 0, entries) if self._access.is_fast else {}
             rest = [each for each in wanted if each not in plain]
             others = self._file[name].arrays(rest, how=dict) if rest else {}
             return {each: others[each] if each in others else array_of(plain[each]) for each in wanted}
 
         return self._attempt(read)
-
-
-def joined_baskets(ends: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
-    """Ranges of at most so many entries, from the first end to the last, and between these ends if possible."""
-    start, end = ends[0], ends[-1]
-    while start < end:
-        reached = bisect_right(ends, start + most)
-        reach = ends[reached - 1]
-        if reach <= start:  # the next basket ends beyond
-            reach = min(start + most, ends[reached])
-        yield start, reach
-        start = reach
-
-
-def rows_at_once(bytes_per_row: float, memory: float) -> int:
-    """Number of rows that fit into the memory [MB]; at least one."""
-    # arrays take about twice the size in the file: lists have offsets, and writing makes a copy
-    return max(1, int(memory * 1_000_000 / 2 / max(bytes_per_row, 1)))

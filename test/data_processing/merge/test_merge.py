@@ -23,9 +23,10 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, all_events_of, is_same_sum
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.provenance import MadeColumn, Provenance
+from MLTools.NanoML.rootio.baskets import rows_at_once
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
-from MLTools.NanoML.rootio.rootfile import RootFile, rows_at_once
+from MLTools.NanoML.rootio.rootfile import RootFile
 from processes import nanoml
 from services.arrays import same
 from services.rootfiles import record_of, values_of
