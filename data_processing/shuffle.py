@@ -250,16 +250,11 @@ def joined_metadata(parts: Sequence[Part], seed: int) -> HDF5Metadata:
     contents = [part.metadata for part in parts]
     check_events_differ([part.path for part in parts], contents)
     first = contents[0]
-    objects = {
-        name: replace(
-            collection,
-            truncated=Truncated(
-                sum(content.objects[name].truncated.objects for content in contents),
-                sum(content.objects[name].truncated.lost for content in contents),
-            ),
-        )
-        for name, collection in first.objects.items()
-    }
+    objects = {}
+    for name, collection in first.objects.items():
+        cut = [content.objects[name].truncated for content in contents]
+        truncated = Truncated(sum(it.objects for it in cut), sum(it.lost for it in cut))
+        objects[name] = replace(collection, truncated=truncated)
     datasets = tuple(dataset for content in contents for dataset in content.datasets)
     found = replace(
         first, creator=f"NanoML {__version__}", objects=objects, datasets=datasets, shuffled=Shuffled(seed), shifts=()

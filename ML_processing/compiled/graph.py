@@ -28,19 +28,10 @@ Operand = Union["Tensor", float, int, bool]
 
 @dataclass(frozen=True)
 class Picked:
-    """Elements of the last dimension of another tensor.
-
-    Attributes
-    ----------
-    base
-        The tensor.
-    operator
-        Gather: the same places for each event; GatherElements: places for each event; GatherND: one place for each event.
-    places
-        The places.
-    """
+    """Elements of the last dimension of another tensor."""
 
     base: Tensor
+    # Gather: the same places for each event; GatherElements: places for each event; GatherND: one place for each event
     operator: str
     places: Tensor
 
@@ -51,30 +42,14 @@ class Picked:
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A tensor of a graph. Its first dimension is that of the events, unless it is a constant.
-
-    Attributes
-    ----------
-    graph
-        The graph.
-    name
-        Its name there.
-    kind
-        One of `KINDS`.
-    rank
-        Number of dimensions.
-    width
-        How many places its last dimension has at least.
-    picked
-        Where its elements come from, if they were picked.
-    """
+    """A tensor of a graph. Its first dimension is that of the events, unless it is a constant."""
 
     graph: Graph
-    name: str
-    kind: str
-    rank: int
-    width: int = 0
-    picked: Optional[Picked] = None
+    name: str  # in the graph
+    kind: str  # one of `KINDS`
+    rank: int  # number of dimensions
+    width: int = 0  # how many places its last dimension has at least
+    picked: Optional[Picked] = None  # where its elements come from, if they were picked
 
     @property
     def value(self) -> NDArray[Any] | None:
@@ -263,28 +238,20 @@ WIDE = 16
 
 @dataclass
 class Graph:
-    """The nodes, constants and inputs so far. What is computed already is not computed again.
+    """The nodes, constants and inputs so far. What is computed already is not computed again."""
 
-    Attributes
-    ----------
-    nodes, constants
-        The content of an ONNX file.
-    values
-        The constants by their names.
-    conditions
-        Conditions that each event must fulfil so that what was just added has a meaning.
-    parts
-        The conditions that are all true where one made of them by `&` is.
-    limits
-        Of conditions that an integer is not below a limit: the integer and the limit.
-    """
-
+    # the content of an ONNX file
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
     _known: dict[object, Tensor] = field(default_factory=dict)
-    values: dict[str, NDArray[np.generic]] = field(default_factory=dict)
-    conditions: list[Tensor] = field(default_factory=list)
-    parts: dict[str, list[str]] = field(default_factory=dict)
+    values: dict[str, NDArray[np.generic]] = field(default_factory=dict)  # the constants by their names
+    conditions: list[Tensor] = field(
+        default_factory=list
+    )  # that each event must fulfil: else what was just added means nothing
+    parts: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # conditions that are all true where one made of them by `&` is
+    # of conditions that an integer is not below a limit: the integer and the limit
     limits: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def input(self, name: str, rank: int) -> Tensor:

@@ -19,21 +19,11 @@ from MLTools.NanoML.errors import NanoMLError
 
 @dataclass(frozen=True)
 class Axis:
-    """A dimension of lists.
+    """A dimension of lists."""
 
-    Attributes
-    ----------
-    size
-        How many places it has.
-    mask
-        The places that hold an object, shape (events, ..., size); None if all do.
-    is_compact
-        Whether the objects stand in the first places.
-    """
-
-    size: int
-    mask: Optional[Tensor] = None
-    is_compact: bool = False
+    size: int  # how many places it has
+    mask: Optional[Tensor] = None  # the places that hold an object, shape (events, ..., size); None if all do
+    is_compact: bool = False  # whether the objects stand in the first places
 
     def present(self, graph: Graph, rank: int) -> Tensor:
         """The mask, of ones if all places hold an object."""
@@ -47,32 +37,15 @@ class Axis:
 
 @dataclass(frozen=True)
 class Value:
-    """A number for each event, a list of them, a list of lists; or records of these.
+    """A number for each event, a list of them, a list of lists; or records of these."""
 
-    Attributes
-    ----------
-    graph
-        The graph that computes it.
-    axes
-        The dimensions of its lists, without that of the events.
-    data
-        The numbers, shape (events, size of each axis); None for records.
-    fields
-        The fields of records, which have the same axes.
-    valid
-        Which numbers or records are there, others being None; None if all are.
-    name
-        Of records: "Momentum4D".
-    places
-        Of positions in lists: the axis of these lists, and the places there. They need not be worked out again.
-    """
-
-    graph: Graph
-    axes: tuple[Axis, ...] = ()
-    data: Optional[Tensor] = None
-    fields: Optional[Mapping[str, Value]] = None
-    valid: Optional[Tensor] = None
-    name: str = ""
+    graph: Graph  # that computes it
+    axes: tuple[Axis, ...] = ()  # the dimensions of its lists, without that of the events
+    data: Optional[Tensor] = None  # the numbers, shape (events, size of each axis); None for records
+    fields: Optional[Mapping[str, Value]] = None  # of records, which have the same axes
+    valid: Optional[Tensor] = None  # which numbers or records are there, others being None; None if all are
+    name: str = ""  # of records: "Momentum4D"
+    # of positions in lists: the axis of these lists, and the places there, which need not be worked out again
     places: Optional[tuple[Axis, Tensor]] = None
 
     @property
@@ -221,10 +194,16 @@ def _resized(value: Value, size: int) -> Value:
     """With more places."""
     if value.axis.size == size or _is_single(value.axis):
         return value
+    made, mask = _longer(value, size)
+    return made.on((*value.axes[:-1], Axis(size, mask, True)))
+
+
+def _longer(value: Value, size: int) -> tuple[Value, Tensor]:
+    """With more places, which repeat the last one; and which of all hold an object."""
     repeats = np.minimum(np.arange(size), value.axis.size - 1)
     inside = value.graph.constant((np.arange(size) < value.axis.size).reshape((1,) * (value.rank - 1) + (-1,)))
     mask = filled_mask(value).take(repeats) & inside
-    return value.mapped(lambda each: each.take(repeats), (*value.axes[:-1], Axis(size, mask, True)))
+    return value.mapped(lambda each: each.take(repeats), (*value.axes[:-1], Axis(size))), mask
 
 
 def axes_of(values: Sequence[Value]) -> tuple[Axis, ...]:
@@ -413,7 +392,5 @@ def padded(value: Value, size: int) -> Value:
         number = number_in_list(value)
         mask = value.axis.present(value.graph, value.rank)
         return value.on((*value.axes[:-1], Axis(axis.size, mask | (number < size), True))).if_valid(mask)
-    repeats = np.minimum(np.arange(size), axis.size - 1)
-    inside = value.graph.constant((np.arange(size) < axis.size).reshape((1,) * (value.rank - 1) + (-1,)))
-    mask = filled_mask(value).take(repeats) & inside
-    return value.mapped(lambda each: each.take(repeats), (*value.axes[:-1], Axis(size))).if_valid(mask)
+    made, mask = _longer(value, size)
+    return made.if_valid(mask)

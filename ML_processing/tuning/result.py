@@ -9,6 +9,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,9 +141,10 @@ def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str,
     own, chosen = replace(base, **fixed), replace(study.space.apply(best.params), **fixed)
     variants = {"best": chosen} if chosen == own else {"best": chosen, "own": own}
     place, settings = study.directory / "result.json", {name: plain(it) for name, it in variants.items()}
-    known = _read(place)
-    if known.get("settings") == settings:
-        return known
+    with suppress(FileNotFoundError, ValueError, AttributeError):  # it is not there, or damaged
+        known = content_of(place)
+        if known.get("settings") == settings:
+            return known
     data = TrialData.read(files, study.space)
     for name, train in variants.items():
         with progress(f"train with {_NAMES[name]} settings", train.epochs, "epochs") as bar:
@@ -164,21 +166,17 @@ def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str,
     return result
 
 
-def _read(path: Path) -> dict[str, object]:
-    try:
-        content = content_of(path)
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _test(study: Study, files: Sequence[Path], train: Train, variants: Mapping[str, Train]) -> dict[str, object]:
     """Numbers from the events of the test fold, which nothing has read before."""
     k = split_count(train.folds)[0]
     every, survey = TrainingFiles.open(files, study.space.widest).sample(train.memory, k)
     choices = columns_of(files, study.space)
     table = every[np.flatnonzero(every.folds(k) == FOLD)]
-    runs = {name: _run(study.directory / name) for name in variants}
+    runs = {}
+    for name in variants:
+        directory = study.directory / name
+        description = TrainingDescription.read(directory)
+        runs[name] = Training(description, [load_network(directory, FOLD, description)], [])
 
     def scored(events: Table) -> dict[str, NDArray[np.float32]]:
         taken = {name: events.taking(choices[json.dumps(it.features)]) for name, it in variants.items()}
@@ -229,11 +227,6 @@ def _significances(
     return found
 
 
-def _run(directory: Path) -> Training:
-    description = TrainingDescription.read(directory)
-    return Training(description, [load_network(directory, FOLD, description)], [])
-
-
 def _words(result: Mapping[str, Any]) -> list[str]:
     test = result["test"]
     lines = [f"On the {test['events']:,} events of the test fold, which no trial has read:"]
@@ -256,8 +249,7 @@ def _numbers(found: Mapping[str, float | None]) -> str:
     """The AUC, and the expected significance if the search was for it."""
     texts = [f"AUC {number(Measured(found['auc'], found['auc_error']))}"]
     if "significance" in found:
-        value = number(Measured(found["significance"], found["significance_error"]))
-        texts.append(f"expected significance {value}")
+        texts.append(f"expected significance {number(Measured(found['significance'], found['significance_error']))}")
     return ", ".join(texts)
 
 
@@ -397,8 +389,8 @@ def _metric(study: Study) -> str:
 
 def _zoom(axes: Axes, study: Study) -> None:
     """Show the better trials: a few bad ones would leave no room for them."""
-    values = [it.value for it in study.trials() if it.state in _ENDS and it.value is not None]
-    values = [value for value in values if math.isfinite(value)]
+    known = (it.value for it in study.trials() if it.state in _ENDS)
+    values = [value for value in known if value is not None and math.isfinite(value)]
     low, middle, high = np.quantile(values, [0, 0.5, 1])
     if study.larger_is_better:
         low = max(low, middle - 4 * (high - middle) - 1e-9)

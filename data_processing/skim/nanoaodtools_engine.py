@@ -353,11 +353,8 @@ def _record(
         counters = {f"n{name}" for branch in lists for name in (branch.name, branch.collection)}
         known = {*plan.kept, *plan.defaults, *counters}
         columns = {name: MadeColumn.of(branch) for name, branch in result.branches.items() if name not in known}
-        left_out = [
-            f"{name} ({kind})"
-            for name, kind in file.keys.items()
-            if name not in {*result.keys, PROVENANCE} and kind != "TDirectory"
-        ]
+        gone = (it for it in file.keys.items() if it[0] not in {*result.keys, PROVENANCE} and it[1] != "TDirectory")
+        left_out = [f"{name} ({kind})" for name, kind in gone]
     criteria = FilterSet.of(replace(job, cut="")).criteria(job, accounting.is_data)
     return Provenance(
         "skim", Accounting([accounting]), job.selection or None, columns, not_copied=left_out, criteria=criteria

@@ -11,7 +11,7 @@ import hashlib
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,20 +54,6 @@ class Axis:
         return " ".join(ends + ([f"to {self.high:g}"] if self.high is not None else []))
 
 
-def axes_of(
-    node: object, inputs: Iterable[tuple[str, str, str]], fixed: Optional[Mapping[str, Input]] = None
-) -> dict[str, Axis]:
-    """The inputs of a correction by name, from its node in the JSON, and the name, type and description of each.
-
-    Where inputs are `fixed`, only what the correction has for these values.
-    """
-    given = list(inputs)
-    found = {name: _Domain() for name, *_ in given}
-    if isinstance(node, dict):
-        _explore(node, found, frozenset(), fixed or {})
-    return {name: found[name].axis(name, type_, text) for name, type_, text in given}
-
-
 @dataclass
 class _Domain:
     """The keys and ranges of one input in the nodes of a correction."""
@@ -107,10 +93,10 @@ def _explore(
         all_edges = [node["edges"]] if kind == "binning" else node["edges"]
         for name, edges in zip(names, all_edges):
             if name not in changed:
-                first, last = _ends(edges)
+                first, last = (edges["low"], edges["high"]) if isinstance(edges, dict) else (edges[0], edges[-1])
                 is_limited = node.get("flow") == "error"
-                found[name].lows = (found[name].lows or set()) | {first if is_limited else -math.inf}
-                found[name].highs = (found[name].highs or set()) | {last if is_limited else math.inf}
+                found[name].lows = (found[name].lows or set()) | {float(first) if is_limited else -math.inf}
+                found[name].highs = (found[name].highs or set()) | {float(last) if is_limited else math.inf}
         below = node["content"]
     elif kind == "transform":
         below, changed = [node["content"]], changed | {node["input"]}
@@ -119,12 +105,6 @@ def _explore(
     for each in below:
         if isinstance(each, dict):  # and not one of very many numbers
             _explore(each, found, changed, fixed)
-
-
-def _ends(edges: Any) -> tuple[float, float]:
-    if isinstance(edges, dict):  # uniform bins
-        return float(edges["low"]), float(edges["high"])
-    return float(edges[0]), float(edges[-1])
 
 
 CLAMPED = re.compile(r"p|(?=\w+$)(?:.*_)?pt(?:_?\d$|_.|$).*")
@@ -200,25 +180,21 @@ class CorrectionFile:
             There is none.
         """
         if name not in self._found:
-            self._found[name] = self._find(name)
+            if name not in self.names:
+                raise ConfigError(
+                    f"{self.path}: has no correction {name}.{did_you_mean(name, self.names)} It has: {listed(self.names, 5)}. "
+                    f"`nanoml corrections {self.path}` describes them."
+                )
+            is_compound = name in self._set.compound
+            evaluator = (self._set.compound if is_compound else self._set)[name]
+            self._found[name] = Correction(self, name, evaluator, is_compound)
         return self._found[name]
-
-    def _find(self, name: str) -> Correction:
-        known = self.names
-        if name in self._set.compound:
-            return Correction(self, name, self._set.compound[name], is_compound=True)
-        if name not in known:
-            raise ConfigError(
-                f"{self.path}: has no correction {name}.{did_you_mean(name, known)} It has: {listed(known, 5)}. "
-                f"`nanoml corrections {self.path}` describes them."
-            )
-        return Correction(self, name, self._set[name])
 
 
 class Correction:
     """One correction of a file; made by `CorrectionFile`."""
 
-    def __init__(self, file: CorrectionFile, name: str, evaluator: Any, is_compound: bool = False) -> None:
+    def __init__(self, file: CorrectionFile, name: str, evaluator: Any, is_compound: bool) -> None:
         self.file, self.name, self._evaluator, self.is_compound = file, name, evaluator, is_compound
 
     def __repr__(self) -> str:
@@ -241,11 +217,12 @@ class Correction:
 
     def axes_at(self, fixed: _Inputs) -> dict[str, Axis]:
         """The inputs by name, with what they may be where some of them are fixed."""
-        given = [(each.name, each.type, each.description or "") for each in self._evaluator.inputs]
-        if self.is_compound:
-            return {name: Axis(name, type_, text) for name, type_, text in given}
-        node = next(each["data"] for each in self.file.content["corrections"] if each["name"] == self.name)
-        return axes_of(node, given, fixed)
+        contents = () if self.is_compound else self.file.content["corrections"]  # what combines others says nothing
+        node = next((each["data"] for each in contents if each["name"] == self.name), None)
+        found = {name: _Domain() for name in self.inputs}
+        if isinstance(node, dict):
+            _explore(node, found, frozenset(), fixed)
+        return {it.name: found[it.name].axis(it.name, it.type, it.description or "") for it in self._evaluator.inputs}
 
     def __call__(self, *values: Input, where: Optional[Mask] = None, **named: Input) -> Numbers:
         """Evaluate it.
@@ -271,7 +248,10 @@ class Correction:
         given = self._named(values, named)
         arrays = {name: value for name, value in given.items() if not isinstance(value, (str, int, float))}
         fixed = {name: self._typed(name, value) for name, value in given.items() if name not in arrays}
-        self._check_texts(fixed)
+        for name, value in fixed.items():  # a wrong key is an error also where there are no objects
+            if isinstance(value, str) and (choices := self.axes[name].choices) and value not in choices:
+                hint = did_you_mean(value, map(str, choices))
+                raise NanoMLError(f'{self._name}: {name} is "{value}".{hint} {self._may(name)}')
         if where is not None:
             arrays["where"] = where
         if not arrays:
@@ -297,10 +277,7 @@ class Correction:
         try:
             return np.broadcast_to(np.asarray(self._at(given), np.float64), length)
         except Exception:  # correctionlib raises what its C++ code throws
-            rows = [
-                {key: it if isinstance(it, str) else np.asarray(it)[row].item() for key, it in given.items()}
-                for row in range(length)
-            ]
+            rows = _rows(given, length)
             return np.array([self._at(row) if self._works(row) else np.nan for row in rows], np.float64)
 
     def _named(self, values: tuple[Input, ...], named: _Inputs) -> dict[str, Input]:
@@ -352,22 +329,11 @@ class Correction:
     def _at(self, given: _Inputs) -> Numbers:
         return self._evaluator.evaluate(*(given[name] for name in self.inputs))
 
-    def _check_texts(self, fixed: _Inputs) -> None:
-        """A wrong key is an error also where there are no objects."""
-        for name, value in fixed.items():
-            if isinstance(value, str) and (choices := self.axes[name].choices) and value not in choices:
-                hint = did_you_mean(value, map(str, choices))
-                raise NanoMLError(f'{self._name}: {name} is "{value}".{hint} {self._may(name)}')
-
     def _explain(self, columns: _Inputs, fixed: _Inputs, length: int, problem: Exception) -> str:
         """Why an evaluation failed: the first object that fails alone, and which of its inputs is to blame."""
-        rows = (
-            {**fixed, **{name: np.asarray(it)[row].item() for name, it in columns.items()}} for row in range(length)
-        )
-        culprit = next((row for row in rows if not self._works(row)), {})
+        culprit = next((row for row in _rows({**fixed, **columns}, length) if not self._works(row)), {})
         shown = ", ".join(
-            f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}"
-            for name, value in culprit.items()
+            f"{name} = {it:g}" if isinstance(it, float) else f"{name} = {it}" for name, it in culprit.items()
         )
         for name, value in culprit.items():
             axis = self.axes[name]
@@ -391,6 +357,14 @@ class Correction:
         if axis.choices or axis.type == "string":
             return f"It may be {axis.domain}."
         return f"The file covers it {axis.domain}: cut such objects away before, or leave them out by `where`."
+
+
+def _rows(given: _Inputs, length: int) -> Iterator[dict[str, Any]]:
+    """The inputs of each object alone."""
+    for row in range(length):
+        yield {
+            key: it if isinstance(it, (str, int, float)) else np.asarray(it)[row].item() for key, it in given.items()
+        }
 
 
 def _flattened(arrays: _Inputs) -> tuple[dict[str, Array], Callable[[NDArray[np.float64]], Numbers]]:

@@ -175,7 +175,7 @@ class _InputFile:
     def sum_of_weights(self) -> float:
         """The weights behind the entries that were read."""
         total = self.ranges[0].sum_of_weights
-        if not self._parts or not self.gaps:
+        if not self.gaps:
             return total
         whole = self._parts[0].file_weights
         return total * (math.fsum(part.weights for part in self._parts) / whole) if whole else 0.0
@@ -196,8 +196,7 @@ class _InputFile:
                 f"{owners[0]}: lacks {self.gaps[0]}{more}, and no other file here was made from them. Add the files that were. Or allow "
                 "gaps (--allow-gaps, convert.allow_gaps): then only the weights that were read count in the normalisation."
             )
-        first = next((each.part for each in self.ranges if each.part is not None), None)
-        if self.gaps and first is not None and not first.file_weights:
+        if self.gaps and not self._parts[0].file_weights:
             raise NanoMLError(
                 f"{owners[0]}: lacks {self.gaps[0]}, and the generator weights of that file add up to zero: the normalisation cannot "
                 "be scaled. Add the files that were made from them."

@@ -36,15 +36,7 @@ from MLTools.NanoML.selection.selected import Selected, Shift, is_same, joined
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a selection after a cut.
-
-    Attributes
-    ----------
-    cutflow
-        The cut flow as it was then.
-    kept
-        What the cut returned.
-    """
+    """The state of a selection after a cut: the cut flow as it was then, and what the cut returned."""
 
     cutflow: Cutflow
     kept: tuple[Any, ...]
