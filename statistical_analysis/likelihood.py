@@ -145,10 +145,8 @@ class Likelihood:
 
     def _bins(self, chosen: NDArray[np.bool_]) -> list[str]:
         """Bins in words."""
-        config = self.model.config
-        return [
-            f"{it} bin {n + 1}" for it in config.channels for n in np.flatnonzero(chosen[config.channel_slices[it]])
-        ]
+        places = self.model.config.channel_slices.items()
+        return [f"{name} bin {number + 1}" for name, it in places for number in np.flatnonzero(chosen[it])]
 
     def expected(self, at: Floats) -> Floats:
         """Data, as `observed`, that are exactly what is expected at some parameters."""
@@ -172,9 +170,8 @@ class Likelihood:
         events = self.by_sample(at)
         if self.distributions is None:
             return events.sum(axis=0)
-        return np.append(
-            np.delete(events.sum(axis=0), self.distributions.bins), self.distributions.at_reference(events, at)
-        )
+        binned = np.delete(events.sum(axis=0), self.distributions.bins)
+        return np.append(binned, self.distributions.at_reference(events, at))
 
     def slopes(self, at: Floats) -> Floats:
         """Derivatives of `by_sample` by the parameters, float64 of shape (samples, bins of all channels, parameters)."""

@@ -199,7 +199,7 @@ class _Cut(Filter):
     """A cut alone: its name, the branches that it reads, and its mask from their arrays and the number of events."""
 
     def __init__(
-        self, name: str, branches: Sequence[str], mask: Callable[[Mapping[str, object], int], NDArray[np.bool_]]
+        self, name: str, branches: Sequence[str], mask: Callable[[Mapping[str, Any], int], NDArray[np.bool_]]
     ) -> None:
         self._name, self.branches, self._mask = name, branches, mask
 

@@ -48,7 +48,8 @@ class Replacement:
     """Other values of some branches, computed for the events for which they are first asked."""
 
     def __init__(self, events: SomeEvents, values: Callable[[Any], Mapping[str, Numbers]]) -> None:
-        self.events, self._function = events, values
+        self.events: Any = events  # `Events`, which import this
+        self._function = values
         self.forget()
 
     def forget(self) -> None:

@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Optional
@@ -30,12 +31,8 @@ CONTENT, SUMS = "capsule.json", "SHA256SUMS"
 IDENTIFIERS, WEIGHT = ("run", "luminosityBlock", "event"), "genWeight"
 LEVEL = 0.95
 BANDS = {
-    "expected, -2 sigma": -2,
-    "expected, -1 sigma": -1,
-    "expected": 0,
-    "expected, +1 sigma": 1,
-    "expected, +2 sigma": 2,
-}
+    "expected, -2 sigma": -2, "expected, -1 sigma": -1, "expected": 0, "expected, +1 sigma": 1, "expected, +2 sigma": 2,
+}  # fmt: skip
 SCORES, LIMITS = 1e-5, 0.01  # how much a score may differ, and a limit, relative
 _CHUNK, _ROWS = 50_000, 512  # events that are read and run at once
 _HIGHEST = 1e4  # signal strength
@@ -201,8 +198,8 @@ def sum_of_weights(path: str) -> float:
     return float(np.sum(runs[name].array(library="np")))
 
 
-def limits(workspace: Mapping[str, object], is_observed: bool) -> tuple[Optional[float], list[float]]:
-    """The observed limit on the signal strength by CLs and asymptotic formulae (arXiv:1007.1727), and those expected at BANDS."""
+def limits(workspace: Mapping[str, object], is_observed: bool) -> dict[str, float]:
+    """Limits on the signal strength by CLs and asymptotic formulae (arXiv:1007.1727): perhaps the observed one, and those at BANDS."""
     import pyhf  # takes a second
 
     made = pyhf.Workspace(workspace)
@@ -210,35 +207,29 @@ def limits(workspace: Mapping[str, object], is_observed: bool) -> tuple[Optional
     data, poi, bounds = made.data(model), model.config.poi_index, model.config.suggested_bounds()
     bounds[poi], fit = (0.0, _HIGHEST), pyhf.infer.mle.fixed_poi_fit
     without = fit(0.0, data, model, par_bounds=bounds)
+    asimov = model.expected_data(without)
 
-    def profile(of: Any) -> Callable[[float], float]:
-        known = dict[float, float]()
-
-        def at(strength: float) -> float:
-            if strength not in known:
-                known[strength] = float(fit(strength, of, model, without.tolist(), bounds, return_fitted_val=True)[1])
-            return known[strength]
-
-        return at
-
-    of_data, of_asimov = profile(data), profile(model.expected_data(without))
+    @cache
+    def profile(strength: float, is_asimov: bool) -> float:
+        of = asimov if is_asimov else data
+        return float(fit(strength, of, model, without.tolist(), bounds, return_fitted_val=True)[1])
 
     def distance(strength: float) -> float:
-        return float(np.sqrt(max(of_asimov(strength) - of_asimov(0.0), 0.0)))
+        return float(np.sqrt(max(profile(strength, True) - profile(0.0, True), 0.0)))
 
     wanted = [band - _NORMAL.inv_cdf((1 - LEVEL) * _NORMAL.cdf(band)) for band in BANDS.values()]
-    expected = [_crossing(distance, at) for at in wanted]
+    expected = {name: _crossing(distance, at) for name, at in zip(BANDS, wanted)}
     if not is_observed:
-        return None, expected
+        return expected
     best, lowest = pyhf.infer.mle.fit(data, model, par_bounds=bounds, return_fitted_val=True)
 
     def confidence(strength: float) -> float:
         """CLs, with a minus."""
-        q, far = max(of_data(strength) - float(lowest), 0.0) * (strength > best[poi]), distance(strength)
+        q, far = max(profile(strength, False) - float(lowest), 0.0) * (strength > best[poi]), distance(strength)
         shift = np.sqrt(q) - far if q <= far**2 else (q - far**2) / (2 * far)
         return -_NORMAL.cdf(-shift - far) / max(_NORMAL.cdf(-shift), 1e-300)
 
-    return _crossing(confidence, LEVEL - 1), expected
+    return {"observed": _crossing(confidence, LEVEL - 1), **expected}
 
 
 def _crossing(rising: Callable[[float], float], wanted: float) -> float:
@@ -284,9 +275,8 @@ def reproduce(directory: Path, content: Mapping[str, Any]) -> bool:
     for era, about in content["models"].items():
         model, names = Model(directory, about), about["outputs"]
         parts, largest, known_names = list[Any](), 0.0, ("n_cuts", "passed", "failed")
-        for events in model.events(
-            str(directory / about["reference"]), [*known_names, *(f"score_{it}" for it in names)]
-        ):
+        also = [*known_names, *(f"score_{it}" for it in names)]
+        for events in model.events(str(directory / about["reference"]), also):
             found = model(events, about["parameter"])
             known = [np.asarray(events[it]) for it in known_names]
             parts.append((found.depth, known[0], (found.passed == known[1]) & (found.failed == known[2])))
@@ -302,12 +292,11 @@ def reproduce(directory: Path, content: Mapping[str, Any]) -> bool:
         tell(f"  scores differ by up to {largest:.1g}", largest < SCORES)
     for fit in content["fits"]:
         workspace, before = json.loads((directory / fit["likelihood"]).read_bytes()), fit["observed"]
-        observed, expected = limits(workspace, before is not None)
+        again, then = limits(workspace, before is not None), {"observed": before, **dict(zip(BANDS, fit["expected"]))}
         print(f"{fit['likelihood']}: limit on the signal strength at {LEVEL:.0%} CL, asymptotic")
-        rows = [("observed", observed, before)] if observed is not None else []
-        rows += [*zip(BANDS, expected, fit["expected"])]
-        for name, limit, published in rows:
-            tell(f"  {name:18} {limit:9.4g}   published {published:9.4g}", abs(limit / published - 1) < LIMITS)
+        for name, limit in again.items():
+            is_same = abs(limit / then[name] - 1) < LIMITS
+            tell(f"  {name:18} {limit:9.4g}   published {then[name]:9.4g}", is_same)
     return all(agreed)
 
 
@@ -342,29 +331,24 @@ def recast(directory: Path, content: Mapping[str, Any], given: argparse.Namespac
         raise CapsuleError("No event of the new signal is in the channels of the fit: there is no limit on it.")
     # of the size of the published signal, so that fits begin near their end
     scaled = with_signal(workspace, {name: it / size for name, it in events.items()})
-    observed, expected = limits(scaled, fit["observed"] is not None)
-    rows = [("observed", observed)] if observed is not None else []
-    rows += [*zip(BANDS, expected)]
+    found = limits(scaled, fit["observed"] is not None)
     where = f"{fit['likelihood']}: limit at {LEVEL:.0%} CL"
-    lines = [f"{where} on its strength, and on its cross section [pb] {' '.join(sigmas)}".rstrip()]
-    for name, limit in rows:
+    print(f"{where} on its strength, and on its cross section [pb] {' '.join(sigmas)}".rstrip())
+    for name, limit in found.items():
         limits_on = (f"{limit / size * it[0]:9.4g}" for it in sigmas.values())
-        lines.append(f"  {name:18} {limit / size:9.4g}  {' '.join(limits_on)}")
+        print(f"  {name:18} {limit / size:9.4g}  {' '.join(limits_on)}")
     averages = ", ".join(f"{it['average']:.3f} in {name}" for name, it in fit["channels"].items())
-    raw = dict.fromkeys(name for about in content["models"].values() for name in about["corrected"])
-    lines += [
-        f"weights ({', '.join(content['weights']) or 'none'}): not computed, but on average as for the published signal: {averages}",
-        *(
-            [f"calibration of {', '.join(raw)}: not computed, but in these averages; branches are taken as in the file"]
-            if raw
-            else []
-        ),
-        f"uncertainties computed: {', '.join(fit['luminosity']) or 'none'}, the same for every signal",
-        f"uncertainties carried over from the yield of the published signal: {', '.join(fit['carried']) or 'none'}",
+    weights = ", ".join(content["weights"]) or "none"
+    print(f"weights ({weights}): not computed, but on average as for the published signal: {averages}")
+    raw = ", ".join(dict.fromkeys(name for about in content["models"].values() for name in about["corrected"]))
+    if raw:
+        print(f"calibration of {raw}: not computed, but in these averages; branches are taken as in the file")
+    print(f"uncertainties computed: {', '.join(fit['luminosity']) or 'none'}, the same for every signal")
+    print(f"uncertainties carried over from the yield of the published signal: {', '.join(fit['carried']) or 'none'}")
+    print(
         "uncertainties missing: theory of the new signal (scales, parton distributions); shapes; other averages; statistics of "
-        f"its simulation, up to {max(errors):.1%} in a channel",
-    ]
-    print("\n".join(lines))
+        f"its simulation, up to {max(errors):.1%} in a channel"
+    )
     if given.output:
         Path(given.output).write_text(json.dumps(with_signal(workspace, events), indent=1) + "\n", encoding="utf-8")
 
