@@ -11,10 +11,9 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
-from MLTools.NanoML.corrections import random_numbers
 from MLTools.NanoML.corrections.entries import Entry, VariedCorrection, check_shift
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
-from MLTools.NanoML.corrections.inputs import supercluster_eta
+from MLTools.NanoML.corrections.inputs import ELECTRON, PHOTON, normal_of, supercluster_eta
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.flat import Flat
@@ -51,7 +50,7 @@ PHOTON_BRANCHES = (
 VERTEX = ("Photon_phi", "Photon_isScEtaEB", "PV_x", "PV_y", "PV_z")
 """The branches that they read in place of Photon_superclusterEta where files lack it."""
 
-_SALTS = {"Electron": random_numbers.ELECTRON, "Photon": random_numbers.PHOTON}
+_SALTS = {"Electron": ELECTRON, "Photon": PHOTON}
 # what the files call their inputs: the file names of EGM have changed twice
 _INPUTS = {
     "pt": "pt", "et": "pt", "ScEta": "eta", "eta": "eta", "AbsScEta": "abseta", "r9": "r9",
@@ -197,7 +196,7 @@ def shifted(events: Events, electrons: ElectronCorrections, name: str, direction
 
 
 def _normal(events: Events, electrons: ElectronCorrections, electron: Flat) -> Numbers:
-    return random_numbers.of_objects(events, electron, _SALTS[electrons.collection])
+    return normal_of(events, electron, _SALTS[electrons.collection])
 
 
 def _eta(events: Events, electrons: ElectronCorrections, electron: Flat) -> Numbers:
@@ -284,7 +283,7 @@ def smearing(electrons: ElectronCorrections, pt: Numbers, eta: Numbers, r9: Numb
     r9
         r9 of each electron.
     normal
-        A normal number N for each electron, of `random_numbers.normal_numbers`.
+        A normal number N for each electron, of `inputs.normal_numbers`.
     """
     correction = _named(electrons.smearing, "smearing")
     sigma, error = (

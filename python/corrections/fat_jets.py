@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from MLTools.NanoML.corrections import jets, random_numbers
+from MLTools.NanoML.corrections import jets
 from MLTools.NanoML.corrections.entries import JetCorrections, JetEntry, check_shift
+from MLTools.NanoML.corrections.inputs import SOFT_DROP, normal_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.weights import Factor
@@ -100,7 +101,7 @@ def shifted(events: Events, fat_jets: JetCorrections, name: str, direction: str)
 
 def _mass_smearing(events: Events, fat_jets: JetCorrections) -> Factor:
     """The factor for the soft-drop mass, for the resolution of data: 1 + N sigma sqrt(max(ratio^2 - 1, 0))."""
-    normal = random_numbers.of_objects(events, events.flat("FatJet"), random_numbers.SOFT_DROP)
+    normal = normal_of(events, events.flat("FatJet"), SOFT_DROP)
     entry = _entry(fat_jets)
     return entry.mass_resolution.factor.map(
         lambda ratio: 1 + normal * entry.mass_width * np.sqrt(max(ratio**2 - 1, 0.0))

@@ -13,9 +13,8 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.corrections import random_numbers
 from MLTools.NanoML.corrections.entries import JetCorrections, VariedCorrection
-from MLTools.NanoML.corrections.inputs import clipped
+from MLTools.NanoML.corrections.inputs import FAT_JET, JET, clipped, normal_of
 from MLTools.NanoML.corrections.missing_momentum import (
     Type1Jets,
     as_read,
@@ -59,7 +58,7 @@ _EVENT = (_RHO, "run", "luminosityBlock", "event")
 SIMPLIFIED = {**OPTIONAL, "Jet_muonSubtrFactor": 0.0, "Jet_chEmEF": 0.0, **{name: [] for name in _SOFT}}
 """The same for files that lack more than NanoAOD since v5, as the sample data of the manual: where it lacks them, jets keep their
 muons, and soft ones do not count."""
-_COLLECTIONS = {"Jet": ("GenJet", 0.2, random_numbers.JET), "FatJet": ("GenJetAK8", 0.4, random_numbers.FAT_JET)}
+_COLLECTIONS = {"Jet": ("GenJet", 0.2, JET), "FatJet": ("GenJetAK8", 0.4, FAT_JET)}
 """For each collection: its generated jets, half the radius of its jets, and the salt of the random numbers."""
 _MOST_PHI = 3.1415  # of a jet that the files of the JME group cover
 
@@ -197,7 +196,7 @@ def _smearing_of(
 ) -> Factor:
     """The smearing of jets whose momenta in the file are multiplied by `scale`."""
     jet, (generated, distance, salt) = events.flat(collection), _COLLECTIONS[collection]
-    normal = random_numbers.of_objects(events, jet, salt)
+    normal = normal_of(events, jet, salt)
     rho = np.asarray(events[_RHO])[jet.event]
     truth = generated_pt(events, jet, distance, generated)
     return smearing(jets, jet.pt * scale, jet.eta, rho, truth, normal, is_varied)
@@ -376,7 +375,7 @@ def smearing(
     generated_pt
         Transverse momentum [GeV] of the generated jet within half the radius; 0 without one.
     normal
-        A normal number for each jet, of `random_numbers.normal_numbers`.
+        A normal number for each jet, of `inputs.normal_numbers`.
     is_varied
         Whether it has its variations.
     """

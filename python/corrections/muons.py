@@ -12,9 +12,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.corrections import random_numbers
 from MLTools.NanoML.corrections.entries import check_shift
 from MLTools.NanoML.corrections.evaluation import CorrectionFile, Input
+from MLTools.NanoML.corrections.inputs import MUON, normal_of
 from MLTools.NanoML.nanoaod.events import Events
 from MLTools.NanoML.nanoaod.weights import Factor
 from MLTools.NanoML.rootio.lists import Numbers
@@ -139,7 +139,7 @@ def _scaled(events: Events, muons: MuonCorrections, is_data: bool) -> _Numbers:
 def _smeared(events: Events, muons: MuonCorrections, pt: _Numbers) -> Factor:
     """The transverse momenta smeared: nominal, and with another width; `pt` has the scale corrected."""
     muon = events.flat("Muon")
-    uniform = below(random_numbers.of_objects(events, muon, random_numbers.MUON))
+    uniform = below(normal_of(events, muon, MUON))
     drawn = crystal_ball(muons, muon.eta, muon.nTrackerLayers, uniform)
 
     def smeared(sigma: Numbers) -> Numbers:

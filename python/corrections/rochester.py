@@ -11,8 +11,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML.corrections import random_numbers
 from MLTools.NanoML.corrections.entries import check_shift
+from MLTools.NanoML.corrections.inputs import MUON, normal_of
 from MLTools.NanoML.corrections.muons import BRANCHES, below, two_tails
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.nanoaod.events import Events
@@ -202,4 +202,4 @@ def _drawn(events: Events, muon: Flat) -> tuple[_Numbers, _Numbers]:
     begin = np.cumsum(generated.counts) - generated.counts
     place = np.where(is_known, begin[muon.event] + index, 0)
     pt = np.where(is_known, generated.pt[place], 0.0) if len(generated.pt) else np.zeros(len(index))
-    return pt, below(random_numbers.of_objects(events, muon, random_numbers.MUON))
+    return pt, below(normal_of(events, muon, MUON))

@@ -14,7 +14,7 @@ import pytest
 
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.corrections.entries import JetCorrections
-from MLTools.NanoML.corrections.random_numbers import normal_numbers
+from MLTools.NanoML.corrections.inputs import normal_numbers
 from services import invented
 from services.real import plain
 

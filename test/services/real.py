@@ -13,7 +13,7 @@ import pytest
 from conftest import DATA
 
 from MLTools.NanoML.corrections import Corrections
-from MLTools.NanoML.corrections.random_numbers import normal_numbers
+from MLTools.NanoML.corrections.inputs import normal_numbers
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.rootfile import RootFile

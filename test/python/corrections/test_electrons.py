@@ -11,7 +11,7 @@ from conftest import ROOT
 
 from MLTools.NanoML.corrections import Corrections, electrons
 from MLTools.NanoML.corrections.electrons import ElectronCorrections
-from MLTools.NanoML.corrections.random_numbers import ELECTRON, PHOTON, normal_numbers
+from MLTools.NanoML.corrections.inputs import ELECTRON, PHOTON, normal_numbers
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import Events
 from services import real

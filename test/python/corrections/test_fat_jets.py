@@ -8,7 +8,7 @@ import pytest
 
 from MLTools.NanoML.corrections import fat_jets, jet_id
 from MLTools.NanoML.corrections.entries import JetCorrections
-from MLTools.NanoML.corrections.random_numbers import FAT_JET, SOFT_DROP, normal_numbers
+from MLTools.NanoML.corrections.inputs import FAT_JET, SOFT_DROP, normal_numbers
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import Events, Flat
 from services import invented

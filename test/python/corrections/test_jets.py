@@ -11,7 +11,7 @@ from conftest import DATA, ROOT
 
 from MLTools.NanoML.corrections import Corrections, jets
 from MLTools.NanoML.corrections.entries import JetCorrections
-from MLTools.NanoML.corrections.random_numbers import normal_numbers
+from MLTools.NanoML.corrections.inputs import normal_numbers
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.rootfile import RootFile

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from MLTools.NanoML.corrections import Corrections, muons, taus
+from MLTools.NanoML.corrections.inputs import ELECTRON, MUON, normal_numbers
 from MLTools.NanoML.corrections.muons import MuonCorrections
-from MLTools.NanoML.corrections.random_numbers import ELECTRON, MUON, normal_numbers
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.selection import Events
 from services import invented

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from MLTools.NanoML.corrections import rochester
-from MLTools.NanoML.corrections.random_numbers import MUON, normal_numbers
+from MLTools.NanoML.corrections.inputs import MUON, normal_numbers
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.selection import Events
 from services.real import DATA_V6, V15, check_refusals, era, events_of, nanoaod
