@@ -30,9 +30,6 @@ _COLUMNS = 8  # of second derivatives, found together
 _AT_ONCE, _NUMBERS = 32, 20_000_000  # points that are looked at together, and numbers in their events
 _SINGULAR = 1e-9  # second derivatives by parameters in units of their own errors: what bends less is rounding
 _REACH = 1e6  # statistical uncertainties of the signal strength
-PLACES, ASIDE = (-1.0, 1.0, -2.0, 2.0, -0.5, 0.5), (-0.03, 0.03)
-"""Where constrained parameters are tried, and how far aside, in sigma."""
-_TURNS = 0.7  # sigma: what is interpolated turns no farther from the value before the fit
 _SAME_SIDE = 0.1  # standard deviations of the data
 
 
@@ -88,8 +85,7 @@ class Likelihood:
             place, content = config.par_slice(name), config.param_set(name)
             if content.constrained:
                 self.widths[place] = content.width()
-                kind = STATISTICAL if name in statistical else CONSTRAINED
-                self.kinds[place] = [kind] * content.n_parameters
+                self.kinds[place] = [STATISTICAL if name in statistical else CONSTRAINED] * content.n_parameters
         named = dict.fromkeys(it["config"]["poi"] for it in workspace["measurements"])
         others = [self.names.index(name) for name in named if name in self.names and name != config.poi_name]
         self.pois = (self.poi, *(it for it in others if self.kinds[it] == FREE and not self.is_fixed[it]))
@@ -222,18 +218,6 @@ class Likelihood:
         reach = np.where([kind == CONSTRAINED for kind in self.kinds], self.widths, self.scales)
         return self.start + np.where(at > self.start, -reach, reach) * np.abs(random.normal(1.0, 0.3, at.shape))
 
-    def moves(self, mask: NDArray[np.bool_], is_examined: bool) -> tuple[NDArray[np.int64], Floats, Floats]:
-        """How constrained parameters are moved alone: their positions, and new values, less which part of the old ones.
-
-        They are those whose up and down are on the same side, or all of them if a maximum is examined. The values have the shape (moves,
-        parameters), the parts (moves, 1). The last two moves are to where the effect turns, and as far beyond it; not a number: nowhere.
-        """
-        places = np.flatnonzero((self.tested if is_examined else ~np.isnan(self._turns)) & ~mask)
-        start, width, turn = self.start[places], self.widths[places], self._turns[places]
-        turn = np.where(np.abs(turn - start) < _TURNS * width, turn, np.nan)
-        new = [*(start + np.outer(PLACES, width)), *np.outer(ASIDE, width), turn, 2 * turn]
-        return places, np.array(new), np.repeat([[0.0], [1.0], [0.0], [-1.0]], [len(PLACES), len(ASIDE), 1, 1], axis=0)
-
     def covariance(self, data: Floats, at: Floats) -> Floats:
         """The covariance matrix of the parameters at a maximum, float64 of shape (parameters, parameters); 0 for fixed ones.
 
@@ -290,7 +274,7 @@ class Likelihood:
         return np.array([kind == CONSTRAINED for kind in self.kinds]) & ~self.is_fixed
 
     @cached_property
-    def _turns(self) -> Floats:
+    def turns(self) -> Floats:
         """Where the effects of parameters turn, if they are parabolas; float64 of shape (parameters,).
 
         It is not a number unless up and down change expected events to the same side, by so much that there may be two maxima. With changes

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from MLTools.NanoML.errors import NanoMLError
-from statistical_analysis.likelihood import PLACES, Floats, Likelihood
+from statistical_analysis.likelihood import Floats, Likelihood
 
 AGREE = 1e-3
 """Fits whose twice the logarithm differs by less agree."""
@@ -24,6 +24,9 @@ _TOLERANCE = 1e-3  # the goal is 0.002 of it, in units of twice the logarithm
 _WALLS = (1e2, 1e4, 1e6)  # how steep they are, one after the other
 _FLAT = 1e-10  # square of the derivatives by parameters whose uncertainty is about one
 _STEEP = 1e-2  # that from which on no minimum is believed
+_PLACES, _ASIDE = (-1.0, 1.0, -2.0, 2.0, -0.5, 0.5), (-0.03, 0.03)
+"""Where constrained parameters are tried, and how far aside, in sigma."""
+_TURNS = 0.7  # sigma: what is interpolated turns no farther from the value before the fit
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class _Search:
                     again = self._by_minuit(self._in_box(found))
                     found, is_valid = min((found, False), again, key=lambda it: it[0].twice_nll)
             needs_more = is_examined or not is_valid
-            places, new, old = self.likelihood.moves(self.mask, is_examined)
+            places, new, old = moves_of(self.likelihood, self.mask, is_examined)
             new = np.clip(new + old * found.at[places], *self.likelihood.bounds[places].T)
             moved = np.where(places[:, None] == np.arange(len(self.mask)), new[..., None], found.at)
             alone = self.likelihood.alone(found.at, places, new, self.data)
@@ -239,7 +242,7 @@ class _Search:
         moves = [-(inverse @ (slope[inside] * scales)), *np.outer(lengths, vectors[:, 0])]
         for number in np.flatnonzero(likelihood.tested[inside]):
             place = inside[number]
-            shifts = likelihood.start[place] + likelihood.widths[place] * np.array(PLACES) - at[place]
+            shifts = likelihood.start[place] + likelihood.widths[place] * np.array(_PLACES) - at[place]
             moves.extend(np.outer(shifts / scales[number], inverse[number] / inverse[number, number]))
         points = np.tile(at, (len(moves), 1))
         points[:, inside] += scales * np.array(moves)
@@ -254,3 +257,18 @@ def mirrored(likelihood: Likelihood, data: Floats, found: Maximum) -> list[int]:
     values = likelihood.values(points.reshape(-1, len(start)), data).reshape(2, -1)
     other, between = values - found.twice_nll
     return places[(np.abs(other) < AGREE) & (between > AGREE)].tolist()
+
+
+def moves_of(
+    likelihood: Likelihood, mask: NDArray[np.bool_], is_examined: bool
+) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """How constrained parameters of a likelihood are moved alone: their positions, and new values, less which part of the old ones.
+
+    They are those whose up and down are on the same side, or all of them if a maximum is examined. The values have the shape (moves,
+    parameters), the parts (moves, 1). The last two moves are to where the effect turns, and as far beyond it; not a number: nowhere.
+    """
+    places = np.flatnonzero((likelihood.tested if is_examined else ~np.isnan(likelihood.turns)) & ~mask)
+    start, width, turn = likelihood.start[places], likelihood.widths[places], likelihood.turns[places]
+    turn = np.where(np.abs(turn - start) < _TURNS * width, turn, np.nan)
+    new = [*(start + np.outer(_PLACES, width)), *np.outer(_ASIDE, width), turn, 2 * turn]
+    return places, np.array(new), np.repeat([[0.0], [1.0], [0.0], [-1.0]], [len(_PLACES), len(_ASIDE), 1, 1], axis=0)

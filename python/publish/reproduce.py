@@ -14,7 +14,7 @@ import copy
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -353,9 +353,7 @@ def recast(directory: Path, content: Mapping[str, Any], given: argparse.Namespac
         Path(given.output).write_text(json.dumps(with_signal(workspace, events), indent=1) + "\n", encoding="utf-8")
 
 
-def _by_era(
-    texts: Sequence[str], eras: Mapping[str, object], kind: Callable[[str], object] = str
-) -> dict[str, list[Any]]:
+def _by_era(texts: Sequence[str], eras: Collection[str], kind: Callable[[str], object] = str) -> dict[str, list[Any]]:
     """Values of ERA=VALUE, or of VALUE for all eras, by era."""
     found = dict[str, list[Any]]()
     for text in texts:

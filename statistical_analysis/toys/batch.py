@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal.progress import Bar
 from statistical_analysis.likelihood import Floats, Likelihood
-from statistical_analysis.maximum import AGREE, Maximum, maximum
+from statistical_analysis.maximum import AGREE, Maximum, maximum, moves_of
 
 _MOST_STEPS = 200
 _GOAL = 1e-4  # estimated distance to the minimum, in units of twice the logarithm
@@ -148,7 +148,7 @@ class ManyMaxima:
     ) -> Maxima:
         """A search in each data set from its own start; as many at once each time, for one compilation."""
         found, lost = [], 0
-        places, new, old = self.likelihood.moves(mask, False)
+        places, new, old = moves_of(self.likelihood, mask, False)
         moves = [np.broadcast_to(it, new.shape)[~np.isnan(new)] for it in (places, new, old)]
         for first in range(0, len(data), size):
             some, begin = data[first : first + size], start[first : first + size]

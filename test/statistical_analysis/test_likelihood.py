@@ -30,7 +30,7 @@ from statistical_analysis import asymptotic
 from statistical_analysis.asymptotic import cls, contours
 from statistical_analysis.inference import FitOrigin, infer
 from statistical_analysis.likelihood import Likelihood
-from statistical_analysis.maximum import maximum
+from statistical_analysis.maximum import maximum, moves_of
 from statistical_analysis.report.verdict import verdict
 from statistical_analysis.results import Contour
 
@@ -145,7 +145,7 @@ def test_a_parameter_at_the_end_of_its_range_comes_back() -> None:
 @pytest.mark.parametrize(("name", "extreme"), [("one side", np.argmin), ("one side, down", np.argmax)])
 def test_a_parameter_is_moved_to_where_its_effect_turns(name: str, extreme: Any) -> None:
     likelihood = Likelihood(PATHOLOGICAL[name])
-    (place,), new, _ = likelihood.moves(likelihood.is_fixed, False)
+    (place,), new, _ = moves_of(likelihood, likelihood.is_fixed, False)
     points, tried = np.tile(likelihood.start, (41, 1)), np.linspace(-1, 1, 41)
     points[:, place] = tried
     turn = tried[extreme([likelihood.expected(it)[0] for it in points])]
