@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ML_processing.evaluation.sections import MODULES
-from ML_processing.export.runtimes import target
+from ML_processing.export.releases import target
 from ML_processing.networks import TRAINING, beginning, code_behind, resolved
 from ML_processing.requests import (
     MEASURED,

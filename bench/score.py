@@ -50,7 +50,7 @@ def make_model(path: Path, kind: str) -> None:
     from ML_processing.events.columns import InputCollection
     from ML_processing.events.inputs import CollectionShape, Shape
     from ML_processing.export.export import export_networks
-    from ML_processing.export.runtimes import target
+    from ML_processing.export.releases import target
     from ML_processing.models.network import make_network
     from ML_processing.training.description import Folds, TrainingDescription
     from ML_processing.training.directory import Training

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ML_processing.export.graph import Sample, check_format, convert, results
-from ML_processing.export.runtimes import Target, preprocess_file, preprocess_of, target
+from ML_processing.export.releases import Target, target
+from ML_processing.export.servers import preprocess_file, preprocess_of
 from ML_processing.models.network import Ensemble, one_thread
 from ML_processing.training.description import TrainingDescription
 from ML_processing.training.directory import Training

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.jit._trace import TracerWarning
 
-from ML_processing.export.runtimes import OPSET, Target
+from ML_processing.export.releases import OPSET, Target
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import ModelFormat
 from MLTools.NanoML.terminal.progress import say

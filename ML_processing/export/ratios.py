@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc
 
 from ML_processing.export.export import export_networks
-from ML_processing.export.runtimes import target
+from ML_processing.export.releases import target
 from ML_processing.metrics.measured import Floats, bin_of, effective_events, quantile_edges
 from ML_processing.models.network import Network, one_thread
 from ML_processing.training.description import Epoch

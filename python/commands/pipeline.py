@@ -288,4 +288,4 @@ def export(
         names[output] = None
     if triton is not None:
         for model, served in names.items():
-            import_part("ML_processing.export.runtimes").add_to_repository(model, triton, served)
+            import_part("ML_processing.export.servers").add_to_repository(model, triton, served)

@@ -249,7 +249,7 @@ def _by_table(name: str) -> str | None:
     from MLTools.NanoML.stages import import_part
 
     try:
-        version: str | None = import_part("ML_processing.export.runtimes").target(name).onnxruntime
+        version: str | None = import_part("ML_processing.export.releases").target(name).onnxruntime
     except NanoMLError:  # ML_processing is not here, or the release is not in its table
         return None
     return version
@@ -262,7 +262,7 @@ def _models_that_are_too_new(base: Path, onnxruntime: str) -> list[str]:
     from MLTools.NanoML.stages import import_part
 
     try:
-        limits = import_part("ML_processing.export.runtimes").target(onnxruntime=onnxruntime)
+        limits = import_part("ML_processing.export.releases").target(onnxruntime=onnxruntime)
     except NanoMLError:
         return []
     found = []

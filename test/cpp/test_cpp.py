@@ -146,7 +146,7 @@ def network_model(directory: Path, model: str, made: Made, order: Mapping[str, s
     pytest.importorskip("ML_processing.stages")
     from ML_processing.events.inputs import CollectionShape, Inputs, Shape
     from ML_processing.export.export import export_networks
-    from ML_processing.export.runtimes import target
+    from ML_processing.export.releases import target
     from ML_processing.models.network import Network, make_network
     from services.trainings import grow, training_of
 

@@ -10,7 +10,7 @@ import torch
 
 from ML_processing.events.inputs import Shape
 from ML_processing.export.export import export_networks
-from ML_processing.export.runtimes import target
+from ML_processing.export.releases import target
 from ML_processing.export.with_selection import Compilation, Source, export_with_selection
 from ML_processing.models.network import make_network
 from MLTools.NanoML.model import Model

@@ -19,7 +19,8 @@ from ML_processing.events.inputs import CollectionShape, Inputs, Shape
 from ML_processing.export import export as exporting
 from ML_processing.export import graph
 from ML_processing.export.export import TrainedNetworks, export, export_networks, networks_of, sample_of
-from ML_processing.export.runtimes import Target, preprocess_file, target
+from ML_processing.export.releases import Target, target
+from ML_processing.export.servers import preprocess_file
 from ML_processing.models.network import make_network
 from ML_processing.models.scaling import Scaling
 from ML_processing.training.data import ParameterGrid

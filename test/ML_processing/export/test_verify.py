@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ML_processing.events.inputs import CollectionShape, Shape
 from ML_processing.export.export import TrainedNetworks, check_parity, export_networks, networks_of, sample_of
-from ML_processing.export.runtimes import target
+from ML_processing.export.releases import target
 from ML_processing.models.network import make_network
 from MLTools.NanoML.commands.files import verify
 from MLTools.NanoML.errors import NanoMLError

@@ -20,7 +20,7 @@ from ML_processing.compiled.proof import model_with_outputs
 from ML_processing.compiled.proof import tensors_of as tensors_of_steps
 from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.export.export import TrainedNetworks, export_networks, networks_of, sample_of
-from ML_processing.export.runtimes import OPSET, target
+from ML_processing.export.releases import OPSET, target
 from ML_processing.models.network import Network
 from ML_processing.training.directory import Training
 from MLTools.NanoML.model import Description, Discriminant

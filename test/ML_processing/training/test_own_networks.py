@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ML_processing.export.export import export_networks
-from ML_processing.export.runtimes import target
+from ML_processing.export.releases import target
 from ML_processing.training.data import read
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 from google.protobuf import text_format
 
-from ML_processing.export.runtimes import IR, OPSET, Target, _table, add_to_repository, target
+from ML_processing.export.releases import IR, OPSET, Target, _table, target
+from ML_processing.export.servers import add_to_repository
 from MLTools.NanoML.commands import pipeline
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Discriminant, Model
