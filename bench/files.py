@@ -39,8 +39,8 @@ from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.terminal.progress import silence
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from MLTools.NanoML.workflow.record import Record, Records
-from MLTools.NanoML.workflow.task import stamps
+from MLTools.NanoML.workflow.records import Records
+from MLTools.NanoML.workflow.task import Record, stamps
 
 EVENTS = 1000  # of a file
 FEW = 100  # files that the other sides do

@@ -29,7 +29,7 @@ from MLTools.NanoML.config.training import METRICS
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.plain import content_of, plain
 from MLTools.NanoML.schema.roles import decisive
-from MLTools.NanoML.workflow.record import short
+from MLTools.NanoML.workflow.records import short
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.training import Tune

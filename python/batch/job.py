@@ -22,8 +22,7 @@ from typing import Any, Optional, Union
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.plain import DAMAGE, build, read, read_or_none
-from MLTools.NanoML.workflow.record import Record
-from MLTools.NanoML.workflow.task import Stamp, Task, stamp_of
+from MLTools.NanoML.workflow.task import Record, Stamp, Task, stamp_of
 
 FAILED = 1
 """Exit code of a job that may succeed when it is tried again."""

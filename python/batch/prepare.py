@@ -37,7 +37,7 @@ from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.stages import NAMES, PARTS, Resources, declared, import_part, seconds_in, with_figures
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import planned
-from MLTools.NanoML.workflow.record import Records
+from MLTools.NanoML.workflow.records import Records
 from MLTools.NanoML.workflow.task import Stamp, Task
 
 PIPELINE = "pipeline"

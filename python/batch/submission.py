@@ -19,7 +19,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.schema.plain import build, content_of
 from MLTools.NanoML.stages import Resources
-from MLTools.NanoML.workflow.record import Records
+from MLTools.NanoML.workflow.records import Records
 
 JOBS = "jobs"
 """Name of the directory of submissions, beside the YAML file, and of that of jobs in a submission."""

@@ -39,8 +39,7 @@ from MLTools.NanoML.observing import SECRET, VARIABLE, state_of
 from MLTools.NanoML.rootio.remote import storage
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 from MLTools.NanoML.terminal.progress import say
-from MLTools.NanoML.workflow.record import Record, do
-from MLTools.NanoML.workflow.task import Stamp, Task
+from MLTools.NanoML.workflow.task import Record, Stamp, Task, do
 
 _PAUSE = 1.0  # seconds between two looks whether the twin of a job has ended
 _PERMANENT = ("configuration", "package", "proxy", "variable")

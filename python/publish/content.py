@@ -37,7 +37,7 @@ from MLTools.NanoML.terminal.progress import progress
 from MLTools.NanoML.workflow.analysis import Analysis, Stage
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from MLTools.NanoML.workflow.record import Record
+from MLTools.NanoML.workflow.task import Record
 
 _SIGNS = {**{it: it for it in ("<", ">", "<=", ">=", "==", "!=", "+", "-", "*", "/", "**")}, "^": "**"}
 _LOGIC = {"&&": " & ", "||": " | "}

@@ -26,8 +26,8 @@ from MLTools.NanoML.schema.document import Key, dotted
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
-from MLTools.NanoML.workflow.record import Record, Records, short
-from MLTools.NanoML.workflow.task import Stamp
+from MLTools.NanoML.workflow.records import Records, short
+from MLTools.NanoML.workflow.task import Record, Stamp
 
 NETWORK = ("convert", "train")
 """The sections that make a network: they are one change."""

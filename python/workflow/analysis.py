@@ -22,8 +22,8 @@ from MLTools.NanoML.report.section import Style, style_of
 from MLTools.NanoML.stages import Declaration, import_part
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.record import ASKED, NOT_DONE, Fingerprints, Reason, Record, Records, do
-from MLTools.NanoML.workflow.task import Task, look_up
+from MLTools.NanoML.workflow.records import ASKED, NOT_DONE, Fingerprints, Reason, Records
+from MLTools.NanoML.workflow.task import Record, Task, do, look_up
 from MLTools.NanoML.workflow.unblinding import Blinded, blinded
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from MLTools.NanoML.schema.plain import DAMAGE, read_or_none
 from MLTools.NanoML.stages import NAMES
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.record import Record
+from MLTools.NanoML.workflow.task import Record
 
 _LEFT, _RIGHT, _BAR, _GAP, _TEXT = 230, 30, 9, 12, 14  # lengths in the picture
 _WIDTH = 900

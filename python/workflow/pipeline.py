@@ -23,7 +23,7 @@ from MLTools.NanoML.stages import NAMES, STAGES, declared, import_part, with_fig
 from MLTools.NanoML.terminal.progress import check_interrupt, say
 from MLTools.NanoML.workflow.analysis import Analysis, FailedTasksError, Planned, Stage, plan, run
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.record import ASKED, Reason, Records
+from MLTools.NanoML.workflow.records import ASKED, Reason, Records
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import record_declared
 

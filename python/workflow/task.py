@@ -1,24 +1,33 @@
-"""A task: what it reads, what it makes and how, and the versions of its files."""
+"""A task: what it reads, what it makes and how, the versions of its files, and the record that it is done."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Optional
 
-from MLTools.NanoML.atomic import file_hash
+from MLTools.NanoML import __version__
+from MLTools.NanoML.atomic import file_hash, write_json
 from MLTools.NanoML.contracts.hdf5 import core_of
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.observing import observed
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.rootio.remote.storage import FileStatus, stat_all
+from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.schema.roles import describe
 
 _LARGE = 1 << 26  # bytes
+_FORMAT = 2  # of records
 
 
 @dataclass(frozen=True)
@@ -168,3 +177,92 @@ def stamp_of(path: str, task: Task) -> Stamp:
         raise NanoMLError(
             f"{path}: no such file; {task.stage} {task.name} needs it. Run the earlier stages first."
         ) from None
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """A change of code after which a result was kept: the code that made it, what was changed, and when this was accepted."""
+
+    code: str
+    because: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """The record of a task that is done: the content of WORKDIR/.nanoml/STAGE/NAME.json."""
+
+    task: str  # STAGE/NAME
+    code: str
+    version: str  # of NanoML that did it
+    settings: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[Stamp, ...] = ()  # their versions when the task began
+    outputs: tuple[Stamp, ...] = ()  # their versions when it ended
+    summary: dict[str, Any] = field(default_factory=dict)  # what its work returned
+    # what user code touched, as `observing.observed` has it
+    observed: dict[str, Optional[str]] = field(default_factory=dict)
+    seconds: float = 0.0  # how long it took
+    finished: str = ""
+    host: str = ""
+    accepted: tuple[Acceptance, ...] = ()  # the changes of code after which the result was kept
+    memory: Optional[int] = None  # most memory that the process had used until then [MB], if it was a job
+    job: Optional[str] = None  # SUBMISSION/JOB, if it was a job
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        inputs: Sequence[Stamp],
+        summary: Mapping[str, Any],
+        seconds: float,
+        observed: Mapping[str, Optional[str]] = MappingProxyType({}),
+    ) -> Record:
+        """That of a task that was just done here, as the files are here; `inputs` are the `stamps` from before it began."""
+        return cls(
+            task=f"{task.stage}/{task.name}",
+            code=task.code,
+            version=__version__,
+            inputs=tuple(inputs),
+            outputs=tuple(Stamp.of(str(path)).with_content() for path in task.outputs),
+            summary=dict(summary),
+            observed=dict(observed),
+            seconds=round(seconds, 3),
+            finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            host=platform.node(),
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """The record in a file; OSError if there is none, ValueError if it is damaged or NanoML wrote it in another form."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            form, check = content.pop("format", 1), content.pop("check", None)
+            if form != _FORMAT:
+                raise ValueError(f"{'a newer' if form > _FORMAT else 'an older'} NanoML wrote it")
+            if check != text_hash(json.dumps(content, sort_keys=True)):
+                raise ValueError("it is damaged")
+            return build(cls, content)
+        except (AttributeError, KeyError, TypeError, RecursionError, json.JSONDecodeError):
+            raise ValueError("it is damaged") from None
+
+    def write(self, path: Path) -> None:
+        """Write it to a file."""
+        content = json.loads(json.dumps(dataclasses.asdict(self, dict_factory=_without_nothing)))
+        write_json(path, {**content, "format": _FORMAT, "check": text_hash(json.dumps(content, sort_keys=True))})
+
+
+def _without_nothing(entries: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in entries if value not in (None, (), {})}
+
+
+def text_hash(text: str) -> str:
+    """A short hash of a text, for records."""
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=12).hexdigest()
+
+
+def do(task: Task, planned: Optional[Mapping[str, Optional[str]]] = None) -> Record:
+    """Do a task; return its record. In a process that has not planned it, `planned` are the `sources` of the one that has."""
+    begin, inputs = time.monotonic(), stamps(task)
+    with observed(planned) as seen:
+        summary = task.do()
+    return Record.of(task, inputs, summary, time.monotonic() - begin, seen)

@@ -34,8 +34,8 @@ from MLTools.NanoML.schema.plain import build, plain
 from MLTools.NanoML.stages import import_part
 from MLTools.NanoML.terminal.progress import say_once
 from MLTools.NanoML.workflow.layout import Layout
-from MLTools.NanoML.workflow.record import Record, Records
-from MLTools.NanoML.workflow.task import Stamp, look_up
+from MLTools.NanoML.workflow.records import Records
+from MLTools.NanoML.workflow.task import Record, Stamp, look_up
 
 if TYPE_CHECKING:
     from MLTools.NanoML.config.analysis import Config

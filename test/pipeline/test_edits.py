@@ -21,7 +21,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.stages import NAMES
 from MLTools.NanoML.workflow.pipeline import between, execute, planned, redraw
-from MLTools.NanoML.workflow.record import Records
+from MLTools.NanoML.workflow.records import Records
 from processes import nanoml
 
 ROOT = Path(__file__).resolve().parents[2]

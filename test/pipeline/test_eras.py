@@ -21,7 +21,7 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.workflow.pipeline import planned
-from MLTools.NanoML.workflow.record import Record
+from MLTools.NanoML.workflow.task import Record
 from services.points import write
 
 pytest.importorskip("data_processing.convert.stage")

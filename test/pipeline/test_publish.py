@@ -34,7 +34,7 @@ from MLTools.NanoML.publish.content import ModelEntry, figures_of, fit_entry, fi
 from MLTools.NanoML.rootio.versions import generator_branch
 from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.workflow.analysis import Analysis
-from MLTools.NanoML.workflow.record import Record
+from MLTools.NanoML.workflow.task import Record
 
 figures, pyhf = pytest.importorskip("matplotlib.figure"), pytest.importorskip("pyhf")
 pytest.importorskip("data_processing.convert.stage")

@@ -17,8 +17,7 @@ from MLTools.NanoML.batch.job import Job, JobProblem, JobResult, decode, encode
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.stages import Resources
-from MLTools.NanoML.workflow.record import Record
-from MLTools.NanoML.workflow.task import Stamp, Task
+from MLTools.NanoML.workflow.task import Record, Stamp, Task
 
 
 def make_job(directory: Path) -> Job:

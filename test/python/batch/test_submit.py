@@ -26,8 +26,8 @@ from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.stages import Resources
-from MLTools.NanoML.workflow.record import Record, Records
-from MLTools.NanoML.workflow.task import Task
+from MLTools.NanoML.workflow.records import Records
+from MLTools.NanoML.workflow.task import Record, Task
 from services.tokens import Tokens
 from services.xrootd import TokenServer
 

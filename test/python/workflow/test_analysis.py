@@ -21,11 +21,11 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.observing import state
 from MLTools.NanoML.parallel import RECORDS, locked, workers_for
 from MLTools.NanoML.terminal import progress
-from MLTools.NanoML.workflow import record as record_module
+from MLTools.NanoML.workflow import records as records_module
 from MLTools.NanoML.workflow import task as task_module
 from MLTools.NanoML.workflow.analysis import Planned, Stage, plan, run
-from MLTools.NanoML.workflow.record import Fingerprints, Reason, Record, Records
-from MLTools.NanoML.workflow.task import Task, stamps
+from MLTools.NanoML.workflow.records import Fingerprints, Reason, Records
+from MLTools.NanoML.workflow.task import Record, Task, stamps
 from processes import running
 from services.daemons import alive, wait_for
 from services.xrootd import Storage
@@ -393,7 +393,7 @@ def test_every_change_is_a_reason_in_words(tmp_path: Path, monkeypatch: pytest.M
     task = make(tmp_path)
     assert records.reason(task) == "code.py was changed"
     assert records.reason(replace(task, code="of another user")) == ("the code that does it was changed")
-    monkeypatch.setattr(record_module, "__version__", "9.0")
+    monkeypatch.setattr(records_module, "__version__", "9.0")
     assert "NanoML 9.0 does it differently from" in str(records.reason(task))
 
 
@@ -453,7 +453,7 @@ def test_a_record_is_a_file_of_known_form(tmp_path: Path) -> None:
     times = {"modified": status.st_mtime_ns, "changed": status.st_ctime_ns, "inode": status.st_ino}
     assert content.pop("outputs") == [{"path": "./out.root", "size": 7, **times}]
     assert content.pop("settings") == {"keep": ["MET_*"], "compare": "./a.h5", "of": ["WORKDIR/b.h5", "/c.h5"]}
-    made = {"code": task.code, "version": record_module.__version__, "summary": {"entries": 5}, "format": 2}
+    made = {"code": task.code, "version": task_module.__version__, "summary": {"entries": 5}, "format": 2}
     done = {"task": "skim/WZ/0", "seconds": 0.1, "host": "worker", "memory": 100}
     assert content == {"inputs": [{"path": "root://somewhere//in.root"}], **made, **done}
 

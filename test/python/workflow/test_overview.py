@@ -18,7 +18,7 @@ from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting, Step
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.overview import write_overview
 from MLTools.NanoML.workflow.pipeline import described
-from MLTools.NanoML.workflow.record import Record
+from MLTools.NanoML.workflow.task import Record
 
 TEXT = """
 workdir: results

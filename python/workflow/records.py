@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
 import itertools
 import json
-import platform
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,12 +13,11 @@ from types import MappingProxyType
 from typing import Any, Optional
 
 from MLTools.NanoML import __version__
-from MLTools.NanoML.atomic import known_hashes, write_json, write_text
+from MLTools.NanoML.atomic import known_hashes, write_text
 from MLTools.NanoML.contracts.hdf5 import core_of
 from MLTools.NanoML.dependencies import changed
-from MLTools.NanoML.observing import FILE, FOLDER, PRESENCE, VARIABLE, observed, state
-from MLTools.NanoML.schema.plain import build
-from MLTools.NanoML.workflow.task import Stamp, Task, known, stamps, version_of
+from MLTools.NanoML.observing import FILE, FOLDER, PRESENCE, VARIABLE, state
+from MLTools.NanoML.workflow.task import Acceptance, Record, Stamp, Task, known, text_hash, version_of
 
 NOT_DONE, ASKED = "not done yet", "you asked for it"
 """Why a task is to be run that never was, or that is up to date."""
@@ -47,95 +43,14 @@ class Reason(str):
 
 _Causes = Mapping[str, str]
 _NO_CAUSES: _Causes = MappingProxyType({})
-_FORMAT = 2
 _WORK, _BASE = "WORKDIR/", "./"  # what paths in the work directory and beside the YAML file begin with in records
 _SHARED = 1000  # the inputs that tasks share, such as files of corrections: how many may follow each other
 _MOST_TEXT = 60  # characters of a setting in a message
 
 
-@dataclass(frozen=True)
-class Acceptance:
-    """A change of code after which a result was kept: the code that made it, what was changed, and when this was accepted."""
-
-    code: str
-    because: str
-    at: str
-
-
-@dataclass(frozen=True)
-class Record:
-    """The record of a task that is done: the content of WORKDIR/.nanoml/STAGE/NAME.json."""
-
-    task: str  # STAGE/NAME
-    code: str
-    version: str  # of NanoML that did it
-    settings: dict[str, Any] = field(default_factory=dict)
-    inputs: tuple[Stamp, ...] = ()  # their versions when the task began
-    outputs: tuple[Stamp, ...] = ()  # their versions when it ended
-    summary: dict[str, Any] = field(default_factory=dict)  # what its work returned
-    # what user code touched, as `observing.observed` has it
-    observed: dict[str, Optional[str]] = field(default_factory=dict)
-    seconds: float = 0.0  # how long it took
-    finished: str = ""
-    host: str = ""
-    accepted: tuple[Acceptance, ...] = ()  # the changes of code after which the result was kept
-    memory: Optional[int] = None  # most memory that the process had used until then [MB], if it was a job
-    job: Optional[str] = None  # SUBMISSION/JOB, if it was a job
-
-    @classmethod
-    def of(
-        cls,
-        task: Task,
-        inputs: Sequence[Stamp],
-        summary: Mapping[str, Any],
-        seconds: float,
-        observed: Mapping[str, Optional[str]] = MappingProxyType({}),
-    ) -> Record:
-        """That of a task that was just done here, as the files are here; `inputs` are the `stamps` from before it began."""
-        return cls(
-            task=f"{task.stage}/{task.name}",
-            code=task.code,
-            version=__version__,
-            inputs=tuple(inputs),
-            outputs=tuple(Stamp.of(str(path)).with_content() for path in task.outputs),
-            summary=dict(summary),
-            observed=dict(observed),
-            seconds=round(seconds, 3),
-            finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            host=platform.node(),
-        )
-
-    @classmethod
-    def read(cls, path: Path) -> Record:
-        """The record in a file; OSError if there is none, ValueError if it is damaged or NanoML wrote it in another form."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            form, check = content.pop("format", 1), content.pop("check", None)
-            if form != _FORMAT:
-                raise ValueError(f"{'a newer' if form > _FORMAT else 'an older'} NanoML wrote it")
-            if check != _hash(json.dumps(content, sort_keys=True)):
-                raise ValueError("it is damaged")
-            return build(cls, content)
-        except (AttributeError, KeyError, TypeError, RecursionError, json.JSONDecodeError):
-            raise ValueError("it is damaged") from None
-
-    def write(self, path: Path) -> None:
-        """Write it to a file."""
-        content = json.loads(json.dumps(dataclasses.asdict(self, dict_factory=_without_nothing)))
-        write_json(path, {**content, "format": _FORMAT, "check": _hash(json.dumps(content, sort_keys=True))})
-
-
-def _without_nothing(entries: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: value for key, value in entries if value not in (None, (), {})}
-
-
 def _renamed(key: str, rename: Callable[[str], str]) -> str:
     kind, _, name = key.partition(" ")
     return f"{kind} {rename(name)}"
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=12).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -256,7 +171,7 @@ class Records:
         """The settings of a task as records have them, and the hash of these; tasks share them."""
         if id(task.settings) not in self._settings:
             found = self._relative(json.loads(json.dumps(dict(task.settings))))
-            self._settings[id(task.settings)] = task.settings, found, _hash(json.dumps(found, sort_keys=True))
+            self._settings[id(task.settings)] = task.settings, found, text_hash(json.dumps(found, sort_keys=True))
         return self._settings[id(task.settings)][1:]
 
     def _relative(self, value: Any) -> Any:
@@ -387,14 +302,6 @@ def _more(names: Sequence[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def do(task: Task, planned: Optional[Mapping[str, Optional[str]]] = None) -> Record:
-    """Do a task; return its record. In a process that has not planned it, `planned` are the `sources` of the one that has."""
-    begin, inputs = time.monotonic(), stamps(task)
-    with observed(planned) as seen:
-        summary = task.do()
-    return Record.of(task, inputs, summary, time.monotonic() - begin, seen)
-
-
 class Fingerprints:
     """Digests of the tasks of a stage that are up to date, so that a run with nothing to do looks at files, and reads no record."""
 
@@ -447,4 +354,4 @@ class Fingerprints:
 
     def _digest(self, task: Task, inputs: Iterable[object], outputs: Iterable[object]) -> str:
         settings, record = self._records.settings(task)[1], self._stamp(self._records.place(task))
-        return _hash("\0".join([task.code, settings, record, *map(str, inputs), "", *map(str, outputs)]))
+        return text_hash("\0".join([task.code, settings, record, *map(str, inputs), "", *map(str, outputs)]))
