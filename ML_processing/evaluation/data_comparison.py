@@ -25,9 +25,8 @@ from ML_processing.metrics.measured import MERGED, PAIR, Floats, Histogram, Meas
 from ML_processing.requests import DataRequest
 from ML_processing.training.data import EventSample, TrainingFiles
 from ML_processing.training.directory import Training
-from MLTools.NanoML.contracts.blinding import share_in
+from MLTools.NanoML.contracts.blinding import BlindBins, share_in
 from MLTools.NanoML.contracts.hdf5 import EVENTS, ConvertedRegion, read_metadata
-from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.folds import part_of
 from MLTools.NanoML.report.stack import Observed

@@ -15,9 +15,9 @@ from data_processing.histograms.fill import NOMINAL
 from data_processing.histograms.sums import Part, Set, Sums, added_parts, sets_of, template_of
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
-from MLTools.NanoML.contracts.blinding import Place
+from MLTools.NanoML.contracts.blinding import BlindBins, Place
 from MLTools.NanoML.contracts.densities import Densities, UnbinnedChannel, UnbinnedChannels, ratios_model, varied_output
-from MLTools.NanoML.contracts.templates import DATA, BlindBins, HistogramChannel
+from MLTools.NanoML.contracts.templates import DATA, HistogramChannel
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.plain import parsed
 from MLTools.NanoML.schema.roles import READS, WRITES

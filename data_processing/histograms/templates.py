@@ -28,11 +28,10 @@ from data_processing.histograms.sums import (
 from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import replacing
 from MLTools.NanoML.contracts.bins import Counts, bins_of_channels
-from MLTools.NanoML.contracts.blinding import Place
+from MLTools.NanoML.contracts.blinding import BlindBins, Place
 from MLTools.NanoML.contracts.templates import (
     DATA,
     KEY,
-    BlindBins,
     FilledHistogram,
     HistogramChannel,
     Origin,

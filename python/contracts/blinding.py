@@ -38,6 +38,22 @@ def in_words(place: Place) -> str:
 
 
 @dataclass(frozen=True)
+class BlindBins:
+    """The bins whose data must not be looked at, since the signal might show there."""
+
+    signal: str  # the process
+    limit: float  # of the expected S / sqrt(B)
+    others: tuple[str, ...] = field(default=(), metadata={"sparse": True, "older": ()})  # signals beside it
+
+    def __str__(self) -> str:
+        return f"bins with an expected S / sqrt(B) above {self.limit:g}"
+
+    def among(self, signal: NDArray[np.floating[Any]], background: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Which bins these are, by the expected events in each."""
+        return np.asarray(signal > self.limit * np.sqrt(np.maximum(background, 0)))
+
+
+@dataclass(frozen=True)
 class Opened:
     """A region and an era whose data may be seen, as long as its cut, and the hashes of selection, networks and data, stay the same."""
 

@@ -12,6 +12,7 @@ from typing import Any, Optional, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from MLTools.NanoML.contracts.blinding import BlindBins
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.plain import DAMAGE, build, parsed, plain
 
@@ -85,22 +86,6 @@ class Template:
 def inner(values: Floats) -> Floats:
     """The bins without underflow and overflow, those of several axes in a row."""
     return values[(slice(1, -1),) * values.ndim].ravel()
-
-
-@dataclass(frozen=True)
-class BlindBins:
-    """The bins whose data must not be looked at, since the signal might show there."""
-
-    signal: str  # the process
-    limit: float  # of the expected S / sqrt(B)
-    others: tuple[str, ...] = field(default=(), metadata={"sparse": True, "older": ()})  # signals beside it
-
-    def __str__(self) -> str:
-        return f"bins with an expected S / sqrt(B) above {self.limit:g}"
-
-    def among(self, signal: Floats, background: Floats) -> NDArray[np.bool_]:
-        """Which bins these are, by the expected events in each."""
-        return np.asarray(signal > self.limit * np.sqrt(np.maximum(background, 0)))
 
 
 @dataclass(frozen=True)

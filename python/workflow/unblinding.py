@@ -23,9 +23,8 @@ from MLTools.NanoML.atomic import file_hash, write_json
 from MLTools.NanoML.config.analysis import signal_of, unbinned_channels
 from MLTools.NanoML.config.fit import EVERYWHERE, NONE, Blind
 from MLTools.NanoML.contracts import missing
-from MLTools.NanoML.contracts.blinding import Opened, Place, Unblinding, in_words
+from MLTools.NanoML.contracts.blinding import BlindBins, Opened, Place, Unblinding, in_words
 from MLTools.NanoML.contracts.missing import Missing
-from MLTools.NanoML.contracts.templates import BlindBins
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError, listed
 from MLTools.NanoML.parallel import RECORDS

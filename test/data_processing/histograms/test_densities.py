@@ -20,8 +20,9 @@ from data_processing.histograms.sums import Part, Sums
 from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import STRENGTH, Counts, chosen_bins, fine_edges, strength_error, with_background
+from MLTools.NanoML.contracts.blinding import BlindBins
 from MLTools.NanoML.contracts.densities import UnbinnedChannel, UnbinnedChannels
-from MLTools.NanoML.contracts.templates import BlindBins, HistogramChannel, Origin, Template
+from MLTools.NanoML.contracts.templates import HistogramChannel, Origin, Template
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import pipeline_stages

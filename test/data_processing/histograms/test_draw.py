@@ -15,8 +15,8 @@ pytest.importorskip("mplhep")
 
 from data_processing.histograms.draw import Yield, YieldTable, write_tables, yields_of
 from MLTools.NanoML.config.analysis import ProcessLook
+from MLTools.NanoML.contracts.blinding import BlindBins
 from MLTools.NanoML.contracts.templates import (
-    BlindBins,
     FilledHistogram,
     HistogramChannel,
     Template,

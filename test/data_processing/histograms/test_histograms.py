@@ -23,8 +23,8 @@ from data_processing.histograms.templates import ChosenBins, _blinded, _choose, 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
+from MLTools.NanoML.contracts.blinding import BlindBins
 from MLTools.NanoML.contracts.templates import (
-    BlindBins,
     FilledHistogram,
     HistogramChannel,
     Origin,

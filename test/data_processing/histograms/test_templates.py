@@ -22,8 +22,8 @@ from data_processing.histograms.sums import Part
 from data_processing.histograms.templates import ChosenBins, TemplateJob, make_templates, merged_bins
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import FINE, fine_edges
+from MLTools.NanoML.contracts.blinding import BlindBins
 from MLTools.NanoML.contracts.templates import (
-    BlindBins,
     FilledHistogram,
     HistogramChannel,
     Hypothesis,

@@ -12,6 +12,7 @@ import uproot
 from printing import printed, words
 
 from MLTools.NanoML.contracts import templates as contract
+from MLTools.NanoML.contracts.blinding import BlindBins
 from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Template, Templates
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.inspection import inspect_file, kind_of
@@ -118,7 +119,7 @@ def templates() -> Templates:
         FilledHistogram("plane", (score, plane), (HistogramChannel("CR", None, {"W": flat}),)),
     )
     luminosity = {"2018": 59.8, "2022": None}
-    return Templates("NanoML 1", histograms, ("W", "W_up_jets"), "W", luminosity, contract.BlindBins("W", 0.5))
+    return Templates("NanoML 1", histograms, ("W", "W_up_jets"), "W", luminosity, BlindBins("W", 0.5))
 
 
 def write_root(templates: Templates, path: Path, record: bool) -> None:

@@ -14,8 +14,7 @@ import pytest
 
 from MLTools.NanoML import dependencies
 from MLTools.NanoML.config.load import load
-from MLTools.NanoML.contracts.blinding import share_in
-from MLTools.NanoML.contracts.templates import BlindBins
+from MLTools.NanoML.contracts.blinding import BlindBins, share_in
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.terminal import progress
 from MLTools.NanoML.workflow.layout import Layout
