@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import norm
 
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.contracts.templates import HistogramChannel, Templates
-from MLTools.NanoML.report.figures import remove_others
-from MLTools.NanoML.report.section import PRIVATE_WORK, Style
+from MLTools.NanoML.report.figures import finish_shapes, in_style, name_rows, remove_others, save, small
+from MLTools.NanoML.report.section import COLORS, PRIVATE_WORK, Style
 from MLTools.NanoML.report.stack import Bins
+from MLTools.NanoML.schema.plain import plain
 from statistical_analysis.fit import (
     CREATOR,
     FitJob,
@@ -28,12 +30,13 @@ from statistical_analysis.fit import (
 from statistical_analysis.inference import FitOrigin, infer
 from statistical_analysis.model import FitChannel, completed
 from statistical_analysis.report.page import no_fit_report, report
-from statistical_analysis.report.plots import Axis, draw_experiments, draw_results, draw_smoothed
+from statistical_analysis.report.plots import ONE_SIGMA, UP, Axis, draw_results, draw_smoothed
 from statistical_analysis.report.verdict import Unbinned
-from statistical_analysis.results import NoFit, read_results
-from statistical_analysis.toys.experiments import experiment
+from statistical_analysis.results import STATISTICAL, NoFit, read_results
+from statistical_analysis.toys.experiments import Experiments, experiment
 from statistical_analysis.workspace import workspace
 
+_MOST_TESTED = 40  # parameters
 _GROUPS = {"normsys": "normalisation", "lumi": "luminosity", "histosys": "shape"}  # of parameters of a workspace
 
 
@@ -142,3 +145,35 @@ def check(
     draw_experiments(style, found, right, make_directory(directory) / "toys")
     found.write(directory / "toys.json")
     return found.lines()
+
+
+@in_style
+def draw_experiments(style: Style, found: Experiments, conditions: str, stem: Path) -> None:
+    """Left, pulls of the signal strength with the normal distribution; right, mean and width of those of all others."""
+    _, *others = found.pulls
+    shown = [it for it in others if it.kind != STATISTICAL][:_MOST_TESTED]
+    text = ", ".join(filter(None, (conditions, f"{found.count} pseudo-experiments", f"$\\mu$ = {found.strength:g}")))
+    figure = small(style, (12, max(6.0, 0.3 * len(shown) + 2.4)), text)
+    axes, beside = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    errors = np.array([it or np.nan for it in found.errors])
+    pulls = (np.array(found.fitted) - found.strength) / errors
+    edges = np.linspace(-4, 4, 33)
+    heights, *_ = axes.hist(np.clip(found.roots, -3.99, 3.99), edges, color=COLORS[0], label="By the likelihood ratio")
+    finite, by_error = pulls[np.isfinite(pulls)], r"By the error, $(\hat{\mu} - \mu) / \Delta\mu$"
+    also, *_ = axes.hist(np.clip(finite, -3.99, 3.99), edges, histtype="step", color="black", lw=1.6, label=by_error)
+    fine = np.linspace(-4, 4, 400)
+    normal = found.count * (edges[1] - edges[0]) * norm.pdf(fine)
+    axes.plot(fine, normal, color=UP, lw=2.5, label="Normal distribution")
+    axes.set_ylim(0, 1.7 * max(float(np.max([heights, also])), float(normal.max()), 1.0))
+    finish_shapes(axes, edges, r"Pull of $\mu$", "Pseudo-experiments")
+    axes.legend(loc="upper right")
+    text = f"mean {np.mean(found.roots):+.2f}, width {np.std(found.roots):.2f}\nlimit coverage {found.covered / found.count:.1%}"
+    axes.text(0.04, 0.96, text.replace("%", " %"), transform=axes.transAxes, va="top", fontsize=14)
+    place = name_rows(beside, [it.parameter for it in shown])
+    beside.axvspan(-1, 1, color=ONE_SIGMA, alpha=0.45, lw=0)
+    beside.axvline(0, color="black", lw=0.8, ls=":")
+    means, widths = [it.mean for it in shown], [it.width for it in shown]
+    beside.errorbar(means, place, xerr=widths, fmt="o", color="black", ms=5, lw=1.6)
+    beside.set_xlim(-2.5, 2.5)
+    beside.set_xlabel("Mean and width of the pulls")
+    save(figure, stem, plain(found))

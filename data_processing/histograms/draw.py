@@ -30,10 +30,10 @@ from MLTools.NanoML.contracts.templates import (
     summed,
 )
 from MLTools.NanoML.errors import listed
-from MLTools.NanoML.report.figures import Figures, grid, in_style, legend_above, remove_others, with_ratio
+from MLTools.NanoML.report.figures import Figures, grid, in_style, legend_below, remove_others
 from MLTools.NanoML.report.page import table, with_error, without_tex
 from MLTools.NanoML.report.section import PRIVATE_WORK, UNKNOWN, Block, Caption, Document, Style
-from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack, draw_ratio, draw_stack
+from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Ratio, Stack, show_varied, stack_figure, up_and_down
 
 _MOST_SHOWN = 6  # nuisance parameters in a figure
 Floats = NDArray[np.float64]
@@ -64,8 +64,9 @@ def draw_histograms(style: Style, templates: Templates, directory: Path, only: S
                 content = stacked(style, axis, channel, signal)
                 where = style.region(channel.name)
                 said = {"luminosity and energy": right, "region": where, "data": channel.note, "bins": axis.note}
-                draw = partial(stack, style, axis, content, right, logarithmic)
-                drawn.add(name, draw, content.numbers(style.axis(axis.quantity, axis.title), said))
+                title, has_data = style.axis(axis.quantity, axis.title), content.data is not None
+                draw = partial(in_style(stack_figure), style, content, title, right, has_data, logarithmic)
+                drawn.add(name, draw, content.numbers(title, said))
             right = style.conditions(templates.seen(channels))
             changes = _largest(whole, signal)
             if changes:
@@ -130,29 +131,6 @@ def stacked(style: Style, axis: TemplateAxis, channel: HistogramChannel, signal:
     return Stack(_bins(style, axis), [drawn[it] for it in names], error, "Stat. and syst.", line, counts)
 
 
-@in_style
-def stack(style: Style, axis: TemplateAxis, content: Stack, right: str, logarithmic: bool) -> Figure:
-    """Expected and observed events, and the ratio of data to the backgrounds below.
-
-    Without data, the ratio is that of signal to background. Bins that are blind are hatched. The page says what is not in the bins.
-    """
-    figure, axes, below = with_ratio(style, right, content.data is not None)
-    draw_stack(axes, content, logarithmic)
-    if content.data is not None or content.line is None:
-        draw_ratio(below, content)
-    else:
-        expected = content.expected
-        ratio = np.divide(content.line.events, expected, out=np.zeros_like(expected), where=expected > 0)
-        below.stairs(ratio, content.bins.drawn, color=content.line.color, lw=2.5)
-        below.set_ylim(0, None)
-        below.set_ylabel("S / B")
-        content.bins.label(below)
-    below.set_xlabel(content.bins.named(style.axis(axis.quantity, axis.title)))
-    legend_above(axes)
-    figure.align_ylabels()
-    return figure
-
-
 _Changes = dict[str, dict[str, Floats]]
 """By nuisance parameter and group of processes, the relative change up and down, float64 of shape (2, bins)."""
 
@@ -173,20 +151,14 @@ def uncertainties(
     """The largest uncertainties: background and signal up and down, in ratio to nominal."""
     header, bins = ", ".join(filter(None, (name, axis.note, right))), _bins(style, axis)
     figure, all_axes = grid(style, len(changes), header, 3, (4.2, 3.4))
+    colors = (UNKNOWN, style.color(signal))
     for axes, (nuisance, groups) in zip(all_axes, changes.items()):
-        for (group, each), color in zip(groups.items(), (UNKNOWN, style.color(signal))):
-            for values, dashes, direction in zip(each, ("-", "--"), ("up", "down")):
-                text = f"{group}, {direction}"
-                axes.stairs(1 + values, bins.drawn, baseline=None, color=color, ls=dashes, lw=2, label=text)
-        axes.axhline(1, color="black", lw=0.8)
-        reach = max(0.02, 1.3 * max(float(np.abs(each).max()) for each in groups.values()))
-        axes.set_ylim(1 - min(reach, 1), 1 + min(reach, 2))
-        bins.label(axes)
+        ratios: list[Ratio] = []
+        for (group, each), color in zip(groups.items(), colors):
+            ratios += up_and_down(group, 1 + each[0], 1 + each[1], color)
+        show_varied(axes, bins, style.axis(axis.quantity, axis.title), ratios)
         axes.set_title(nuisance, loc="left")
-        axes.set_xlabel(style.axis(axis.quantity, axis.title))
-        axes.set_ylabel("Varied / nominal")
-    handles, texts = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=4)
+    legend_below(figure, all_axes[0])
     return figure
 
 

@@ -48,6 +48,9 @@ _SMALL: dict[Any, Any] = {
 LEGEND = 22
 """Font size of legends: 8 points in a column of 8.6 cm, where a figure of 9 inches has 0.376 of its size."""
 _CROWDED = 16  # 6 points: of legends with more than there is room for
+_DARK = 0.65  # of the largest value of a matrix: on its colour, black cannot be read
+GREY = "#d8d8de"
+"""Of bands and areas behind what is to be seen."""
 
 Draw = Callable[[], Optional[Figure]]
 """Draws a figure, if there is something to be drawn."""
@@ -311,3 +314,41 @@ def without_tails(edges: NDArray[np.generic]) -> NDArray[Any]:
     low, high = edges[1], edges[-2]
     reach = (high - low) * 0.35 or edges[-1] - edges[0]
     return np.clip(edges, low - reach, high + reach)
+
+
+def middles(edges: NDArray[Any], i: int = 0, of: int = 1, step: float = 0.2) -> NDArray[Any]:
+    """The middles of bins; points `i` among `of` that would cover each other are beside them, with a `step` in widths of the bins."""
+    return (edges[1:] + edges[:-1]) / 2 + (i - (of - 1) / 2) * step * np.diff(edges)
+
+
+def finish_shapes(
+    axes: Axes, edges: NDArray[Any], label: str, what: str = "Fraction of events", room: Optional[float] = None
+) -> None:
+    """Limits and names of the axes of a panel of shapes; with `room`, it begins at 0 and is so many times as high as the shapes."""
+    axes.set_xlim(edges[0], edges[-1])
+    if room is not None:
+        axes.set_ylim(0)
+        axes.set_ylim(0, axes.get_ylim()[1] * room)
+    axes.set_xlabel(label)
+    axes.set_ylabel(what)
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> NDArray[Any]:
+    """Name the rows of a plot from the top to the bottom, and return their places."""
+    places = np.arange(len(names), dtype=float)[::-1]
+    axes.set_yticks(places, names)
+    axes.set_ylim(-0.7, max(len(names), 1) - 0.3)
+    axes.tick_params(axis="y", which="both", length=0)
+    return places
+
+
+def name_cells(
+    axes: Axes, values: NDArray[Any], names: Sequence[str], texts: Sequence[Sequence[str]], size: float, **look: Any
+) -> None:
+    """Name rows and columns of a matrix that is shown in colours, the latter with a `look`, and write texts into its cells, if any."""
+    for (row, column), value in np.ndenumerate(values if texts else np.zeros((0, 0))):
+        color = "white" if abs(value) > _DARK else "black"
+        axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=size, color=color)
+    axes.set_xticks(range(len(names)), names, **look)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(which="both", length=0)

@@ -183,6 +183,11 @@ def state_of(value: float, limits: tuple[float, float]) -> str:
     return "bad" if value > bad else "look" if value > look else "good"
 
 
+def worst_of(*states: str) -> str:
+    """The most severe of some states."""
+    return min(states, key=[*_STATES].index)
+
+
 def digits(value: float, count: int) -> str:
     """With so many digits, or all of those before the decimal point: "0.012", "12,345"."""
     text = f"{value:.{count}g}"

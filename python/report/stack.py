@@ -12,9 +12,13 @@ from scipy.special import gammaincinv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from MLTools.NanoML.report.section import Style
 
 _CENTRAL = 0.6827  # coverage of one standard deviation
 _NARROWEST = 0.004  # of the axis: about a line of a figure
+_BAND = "#d0d0d6"  # of errors around one
 _MOST_OUTSIDE = 0.25  # share of the points of a ratio beyond its axis
 Floats = NDArray[np.float64]
 
@@ -239,7 +243,7 @@ def draw_ratio(axes: Axes, stack: Stack, scale: float = 1.0) -> None:
     expected, edges, known = stack.expected, stack.bins.drawn, stack.expected > 0
     safe = np.where(known, expected, np.nan)
     error = np.nan_to_num(stack.error / safe)
-    axes.stairs(1 + error, edges, baseline=1 - error, fill=True, color="#d0d0d6")
+    axes.stairs(1 + error, edges, baseline=1 - error, fill=True, color=_BAND)
     axes.axhline(1, color="black", lw=scale)
     if stack.prefit is not None and stack.prefit.error is not None:
         before, wide = np.nan_to_num(stack.prefit.events / safe, nan=1), np.nan_to_num(stack.prefit.error / safe)
@@ -269,3 +273,62 @@ def draw_ratio(axes: Axes, stack: Stack, scale: float = 1.0) -> None:
         centers = stack.bins.centers[outside]
         axes.plot(centers, np.full(len(centers), height), marker, color="black", mfc="white", ms=9 * scale)
     axes.set_ylabel("Data / exp.")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """What is varied over nominal in bins, float64 of shape (bins,), NaN where that is not defined; its name and the look of its line."""
+
+    name: str
+    values: Floats
+    look: Mapping[str, Any]
+
+
+def up_and_down(name: str, up: Floats, down: Optional[Floats], color: str) -> list[Ratio]:
+    """An uncertainty over nominal: up solid, and down, if it has both, dashed."""
+    lines = [(name, up, "-")] if down is None else [(f"{name}, up", up, "-"), (f"{name}, down", down, "--")]
+    return [Ratio(text, values, {"color": color, "lw": 2, "ls": dashes}) for text, values, dashes in lines]
+
+
+def show_varied(
+    axes: Axes, bins: Bins, label: str, ratios: Sequence[Ratio], error: Optional[Floats] = None, room: float = 1.3
+) -> None:
+    """Fill a panel with variations over nominal, in front of the statistical `error` of that, which does not set the limits."""
+    axes.axhline(1, color="black", lw=0.8)
+    for it in ratios:
+        axes.stairs(it.values, bins.drawn, baseline=None, label=it.name, **it.look)
+    if error is not None:
+        known, band = np.nan_to_num(error), "Statistical error of nominal"
+        axes.stairs(1 + known, bins.drawn, baseline=1 - known, fill=True, color=_BAND, label=band, zorder=0)
+    changes = np.abs(np.concatenate([np.zeros(0), *(it.values for it in ratios)]) - 1)
+    reach = max(room * float(np.max(changes[np.isfinite(changes)], initial=0.0)), 0.02)
+    axes.set_ylim(1 - min(reach, 1), 1 + min(reach, 2))
+    bins.label(axes)
+    axes.set_xlabel(label)
+    axes.set_ylabel("Varied / nominal")
+
+
+def stack_figure(
+    style: Style, stack: Stack, axis: str, right: str, has_data: bool, logarithmic: bool = False
+) -> Figure:
+    """A figure of expected and observed events, with the ratio below; to be called `in_style`. The page says what is not in the bins.
+
+    Without data, the ratio is that of a line to what is expected, if there is one. Bins that are blind are hatched.
+    """
+    from MLTools.NanoML.report.figures import legend_above, with_ratio
+
+    figure, axes, below = with_ratio(style, right, has_data)
+    draw_stack(axes, stack, logarithmic)
+    if stack.data is not None or stack.line is None:
+        draw_ratio(below, stack)
+    else:
+        expected = stack.expected
+        ratio = np.divide(stack.line.events, expected, out=np.zeros_like(expected), where=expected > 0)
+        below.stairs(ratio, stack.bins.drawn, color=stack.line.color, lw=2.5)
+        below.set_ylim(0, None)
+        below.set_ylabel("S / B")
+        stack.bins.label(below)
+    below.set_xlabel(stack.bins.named(axis))
+    legend_above(axes)
+    figure.align_ylabels()
+    return figure

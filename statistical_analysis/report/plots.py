@@ -1,4 +1,4 @@
-"""The figures of a fit: limit, scan, contours, impacts, pulls, correlations, channels, smoothed variations and pseudo-experiments."""
+"""The figures of a fit: limit, scan, contours, impacts, pulls, correlations, channels and smoothed variations."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
-from scipy.stats import norm
 
-from MLTools.NanoML.report.figures import LEGEND, Figures, grid, in_style, legend_above, save, single, small, with_ratio
+from MLTools.NanoML.report.figures import (
+    LEGEND,
+    Figures,
+    grid,
+    in_style,
+    legend_above,
+    legend_below,
+    name_cells,
+    name_rows,
+    single,
+    small,
+)
 from MLTools.NanoML.report.page import rounded
 from MLTools.NanoML.report.section import COLORS, Caption, Style
-from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack, draw_ratio, draw_stack
+from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Ratio, Stack, show_varied, stack_figure
 from MLTools.NanoML.schema.plain import plain
 from statistical_analysis.model import StatisticalModel
-from statistical_analysis.results import CONSTRAINED, STATISTICAL, TOTAL, Channel, Parameter, Results, ending
+from statistical_analysis.results import CONSTRAINED, TOTAL, Channel, Parameter, Results, ending
 from statistical_analysis.samples import Sample
-from statistical_analysis.toys.experiments import Experiments
 
-_MOST_IMPACTS, _MOST_PULLS, _MOST_CORRELATED, _MOST_TESTED = 30, 60, 20, 40  # parameters
+_MOST_IMPACTS, _MOST_PULLS, _MOST_CORRELATED = 30, 60, 20  # parameters
 _MOST_SMOOTHED = 12  # variations
 ONE_SIGMA, TWO_SIGMA = "#607641", "#f5bb54"
 """The bands of expected limits, as CMS recommends them."""
@@ -215,10 +224,11 @@ def impacts(style: Style, results: Results, right: str) -> Figure | None:
         return None
     largest = results.impacts[:_MOST_IMPACTS]
     known = {it.name: it for it in results.parameters}
-    text = f"{right}    {_measured(results)}"
-    figure, (left, axes) = _rows(style, results, len(largest), [1.1, 1], text)
-    place = np.arange(len(largest), dtype=float)[::-1]
-    _pull_points(left, [known[it.parameter] for it in largest], place)
+    size, text = (10, 0.3 * len(largest) + 2.4), f"{right}    {_measured(results)}"
+    figure = small(style, size, text, results.unblinded is not None)
+    left, axes = figure.subplots(1, 2, sharey=True, width_ratios=[1.1, 1])
+    axes.tick_params(axis="y", which="both", length=0)
+    place = _pull_points(left, [known[it.parameter] for it in largest])
     for sign, color in (("up", UP), ("down", DOWN)):
         prefit, postfit = ([getattr(it, f"{stage}_{sign}") for it in largest] for stage in ("prefit", "postfit"))
         axes.barh(place, prefit, 0.8, fill=False, edgecolor=color, lw=1.2, label=f"prefit, {sign}")
@@ -227,8 +237,7 @@ def impacts(style: Style, results: Results, right: str) -> Figure | None:
     axes.set_xlim(-reach, reach)
     axes.axvline(0, color="black", lw=0.8)
     axes.set_xlabel(rf"$\Delta{_symbol(results)}$")
-    handles, texts = axes.get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=4, frameon=False)
+    legend_below(figure, axes)
     return figure
 
 
@@ -248,25 +257,14 @@ def pulls(style: Style, results: Results, right: str) -> Figure | None:
         return None
     order = {it.parameter: number for number, it in enumerate(results.impacts)}
     first = sorted(parameters, key=lambda it: order.get(it.name, len(order)))[:_MOST_PULLS]
-    figure, (axes,) = _rows(style, results, len(first), [1], right)
-    _pull_points(axes, first, np.arange(len(first), dtype=float)[::-1])
+    figure = small(style, (5.5, 0.3 * len(first) + 2.4), right, results.unblinded is not None)
+    _pull_points(figure.subplots(), first)
     return figure
 
 
-def _rows(
-    style: Style, results: Results, number: int, widths: Sequence[float], right: str
-) -> tuple[Figure, Sequence[Axes]]:
-    """A figure of so many rows of parameters."""
-    size = (5.5 + 4.5 * (len(widths) - 1), 0.3 * number + 2.4)
-    figure = small(style, size, right, results.unblinded is not None)
-    found = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False)[0]
-    for axes in found:
-        axes.set_ylim(-0.7, number - 0.3)
-        axes.tick_params(axis="y", which="both", length=0)
-    return figure, [*found]
-
-
-def _pull_points(axes: Axes, shown: Sequence[Parameter], place: Floats) -> None:
+def _pull_points(axes: Axes, shown: Sequence[Parameter]) -> Floats:
+    """The pulls of parameters, from the top to the bottom; return their places."""
+    place = name_rows(axes, [it.name for it in shown])
     axes.axvspan(-2, 2, color=TWO_SIGMA, alpha=0.45, lw=0)
     axes.axvspan(-1, 1, color=ONE_SIGMA, alpha=0.45, lw=0)
     axes.axvline(0, color="black", lw=0.8, ls=":")
@@ -274,10 +272,10 @@ def _pull_points(axes: Axes, shown: Sequence[Parameter], place: Floats) -> None:
     axes.errorbar(
         pull, place, xerr=[it.constraint or 0.0 for it in shown], fmt="o", color="black", ms=5, lw=1.6, capsize=0
     )
-    axes.set_yticks(place, [it.name for it in shown])
     reach = max(2.6, 1.1 * float(np.max(np.abs(pull) + 1)))
     axes.set_xlim(-reach, reach)
     axes.set_xlabel(r"$(\hat{\theta} - \theta_0) / \Delta\theta$")
+    return place
 
 
 @shown(Caption("Correlations", "Correlation coefficients in per cent, of the parameters with the largest ones."))
@@ -297,13 +295,8 @@ def correlations(style: Style, results: Results, right: str) -> Figure | None:
     axes = figure.subplots()
     largest = matrix[np.ix_(chosen, chosen)]
     image = axes.imshow(largest, vmin=-1, vmax=1, cmap="RdBu_r")
-    for (row, column), value in np.ndenumerate(largest):
-        color = "white" if abs(value) > 0.6 else "black"
-        axes.text(column, row, f"{round(100 * value)}", ha="center", va="center", fontsize=9, color=color)
-    texts = [names[it] for it in chosen]
-    axes.set_xticks(range(len(texts)), texts, rotation=90)
-    axes.set_yticks(range(len(texts)), texts)
-    axes.tick_params(which="both", length=0)
+    texts = [[f"{round(100 * it)}" for it in row] for row in largest]
+    name_cells(axes, largest, [names[it] for it in chosen], texts, 9, rotation=90)
     figure.colorbar(image, ax=axes, shrink=0.8, label="Correlation coefficient")
     return figure
 
@@ -325,18 +318,6 @@ def channel_stack(style: Style, results: Results, channel: Channel, axis: Axis, 
         data=None if channel.observed is None else Observed.of(channel.observed),
         prefit=Drawn("Prefit", np.array(before.events), PREFIT, np.array(before.errors)) if is_postfit else None,
     )
-
-
-@in_style
-def channel_figure(style: Style, stack: Stack, axis: Axis, has_data: bool) -> Figure:
-    """The expected events of a channel with their error, data, and the ratio."""
-    figure, axes, below = with_ratio(style, axis.right, has_data)
-    draw_stack(axes, stack)
-    draw_ratio(below, stack)
-    below.set_xlabel(axis.bins.named(axis.title))
-    legend_above(axes)
-    figure.align_ylabels()
-    return figure
 
 
 def draw_results(
@@ -365,7 +346,8 @@ def draw_results(
             stack = channel_stack(style, results, channel, axis, stage == "postfit")
             said = {"luminosity and energy": axis.right, "channel": channel.name, "fit": stage}
             numbers = stack.numbers(axis.title, {**said, "data": channel.note, "bins": axis.note})
-            draw = partial(channel_figure, style, stack, axis, results.unblinded is not None)
+            has_data = results.unblinded is not None
+            draw = partial(in_style(stack_figure), style, stack, axis.title, axis.right, has_data)
             drawn.add(f"{stage}_{channel.name}", draw, numbers)
     return drawn.names
 
@@ -376,22 +358,16 @@ def draw_smoothed(
     """Draw the smoothed variations of each channel into `directory`, as `draw_results`; return the names of the figures."""
     drawn = Figures(directory, only)
     for channel in model.channels:
-        found = [(sample, name) for sample in channel.samples for name in sample.rough]
+        every = [(sample, name) for sample in channel.samples for name in sample.rough]
+        found, axis = sorted(every, key=lambda it: -_smoothing(*it))[:_MOST_SMOOTHED], axes[channel.name]
+        ratios = {
+            f"{sample.process}, {name}": {it.name: it.values.tolist() for it in _ratios(sample, name)}
+            for sample, name in found
+        }
         if found:
-            found = sorted(found, key=lambda it: -_smoothing(*it))[:_MOST_SMOOTHED]
-            axis = axes[channel.name]
-            ratios = {
-                f"{sample.process}, {name}": {
-                    text: ratio.tolist() for text, (ratio, _) in _ratios(sample, name).items()
-                }
-                for sample, name in found
-            }
+            draw = partial(_smoothed_figure, style, style.region(channel.name), axis, found)
             numbers = {"axis": axis.title, "edges": channel.edges, "varied / nominal": ratios}
-            drawn.add(
-                f"smoothed_{channel.name}",
-                partial(_smoothed_figure, style, style.region(channel.name), axis, found),
-                numbers,
-            )
+            drawn.add(f"smoothed_{channel.name}", draw, numbers)
     return drawn.names
 
 
@@ -405,70 +381,18 @@ def _smoothed_figure(style: Style, name: str, axis: Axis, shown: Sequence[tuple[
     header = ", ".join(filter(None, (name, axis.note, axis.right)))
     figure, panels = grid(style, len(shown), header, columns=3, panel=(4.4, 3.5))
     for axes, (sample, nuisance) in zip(panels, shown, strict=True):
-        _smoothed_panel(axes, axis, sample, nuisance)
+        error = sample.errors / np.where(sample.nominal > 0, sample.nominal, np.nan)
+        show_varied(axes, axis.bins, axis.title, _ratios(sample, nuisance), error)
         axes.set_title(f"{style.name(sample.process)}, {nuisance}", loc="left")
-    handles, texts = panels[0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
-def _ratios(sample: Sample, name: str) -> dict[str, tuple[Floats, dict[str, Any]]]:
-    """The variations over the nominal events, raw and smoothed, and how they are drawn."""
-    safe, found = np.where(sample.nominal > 0, sample.nominal, np.nan), {}
+def _ratios(sample: Sample, name: str) -> list[Ratio]:
+    """The variations over the nominal events, raw and smoothed."""
+    safe, found = np.where(sample.nominal > 0, sample.nominal, np.nan), []
     for shape, look, state in ((sample.rough, (1.2, ":"), "raw"), (sample.shapes, (2.2, "-"), "smoothed")):
         for direction, color in (("up", UP), ("down", DOWN)):
             ratio = np.nan_to_num(getattr(shape[name], direction) / safe, nan=1.0)
-            found[f"{direction}, {state}"] = ratio, {"color": color, "lw": look[0], "ls": look[1]}
+            found.append(Ratio(f"{direction}, {state}", ratio, {"color": color, "lw": look[0], "ls": look[1]}))
     return found
-
-
-def _smoothed_panel(axes: Axes, axis: Axis, sample: Sample, name: str) -> None:
-    edges, safe = axis.bins.drawn, np.where(sample.nominal > 0, sample.nominal, np.nan)
-    error = np.nan_to_num(sample.errors / safe)
-    axes.stairs(1 + error, edges, baseline=1 - error, fill=True, color="#d0d0d6", label="Statistics, nominal")
-    axes.axhline(1, color="black", lw=0.8)
-    ratios = _ratios(sample, name)
-    for text, (ratio, look) in ratios.items():
-        axes.stairs(ratio, edges, baseline=None, label=text, **look)
-    reach = min(1.15 * max(float(np.abs(np.array([ratio for ratio, _ in ratios.values()]) - 1).max()), 0.01), 1.0)
-    axes.set_ylim(1 - reach, 1 + reach)
-    axis.bins.label(axes)
-    axes.set_xlabel(axis.title)
-    axes.set_ylabel("Varied / nominal")
-
-
-@in_style
-def draw_experiments(style: Style, found: Experiments, conditions: str, stem: Path) -> None:
-    """Left, pulls of the signal strength with the normal distribution; right, mean and width of those of all others."""
-    _, *others = found.pulls
-    shown = [it for it in others if it.kind != STATISTICAL][:_MOST_TESTED]
-    text = ", ".join(filter(None, (conditions, f"{found.count} pseudo-experiments", f"$\\mu$ = {found.strength:g}")))
-    figure = small(style, (12, max(6.0, 0.3 * len(shown) + 2.4)), text)
-    axes, beside = figure.subplots(1, 2, width_ratios=[1.15, 1])
-    errors = np.array([it or np.nan for it in found.errors])
-    pulls = (np.array(found.fitted) - found.strength) / errors
-    edges = np.linspace(-4, 4, 33)
-    heights, *_ = axes.hist(np.clip(found.roots, -3.99, 3.99), edges, color=COLORS[0], label="By the likelihood ratio")
-    finite, by_error = pulls[np.isfinite(pulls)], r"By the error, $(\hat{\mu} - \mu) / \Delta\mu$"
-    also, *_ = axes.hist(np.clip(finite, -3.99, 3.99), edges, histtype="step", color="black", lw=1.6, label=by_error)
-    fine = np.linspace(-4, 4, 400)
-    normal = found.count * (edges[1] - edges[0]) * norm.pdf(fine)
-    axes.plot(fine, normal, color=UP, lw=2.5, label="Normal distribution")
-    axes.set_xlabel(r"Pull of $\mu$")
-    axes.set_ylabel("Pseudo-experiments")
-    axes.set_ylim(0, 1.7 * max(float(np.max([heights, also])), float(normal.max()), 1.0))
-    axes.set_xlim(-4, 4)
-    axes.legend(loc="upper right")
-    text = f"mean {np.mean(found.roots):+.2f}, width {np.std(found.roots):.2f}\nlimit coverage {found.covered / found.count:.1%}"
-    axes.text(0.04, 0.96, text.replace("%", " %"), transform=axes.transAxes, va="top", fontsize=14)
-    place = np.arange(len(shown), dtype=float)[::-1]
-    beside.axvspan(-1, 1, color=ONE_SIGMA, alpha=0.45, lw=0)
-    beside.axvline(0, color="black", lw=0.8, ls=":")
-    means, widths = [it.mean for it in shown], [it.width for it in shown]
-    beside.errorbar(means, place, xerr=widths, fmt="o", color="black", ms=5, lw=1.6)
-    beside.set_yticks(place, [it.parameter for it in shown])
-    beside.tick_params(axis="y", which="both", length=0)
-    beside.set_ylim(-0.7, max(len(shown), 1) - 0.3)
-    beside.set_xlim(-2.5, 2.5)
-    beside.set_xlabel("Mean and width of the pulls")
-    save(figure, stem, plain(found))

@@ -24,7 +24,7 @@ from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, Origin, Te
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.report.page import rounded
 from MLTools.NanoML.report.section import PRIVATE_WORK
-from MLTools.NanoML.report.stack import Bins, Drawn, Stack
+from MLTools.NanoML.report.stack import Bins, Drawn, Stack, stack_figure
 from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
 from services.workspaces import free, of_simulation, sample, several, simple
@@ -34,7 +34,7 @@ from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.model import statistical_model
 from statistical_analysis.report.page import _channel
-from statistical_analysis.report.plots import Axis, channel_figure
+from statistical_analysis.report.plots import Axis
 from statistical_analysis.report.verdict import _remarks, verdict
 from statistical_analysis.results import TOTAL, Channel, read_results
 from statistical_analysis.results import Yields as Events
@@ -84,7 +84,7 @@ def test_what_a_paper_does_not_need_is_beside_the_figure() -> None:
     found = Channel("SR_2018", (events,), (events,), None, "without the events of CR")
     axis = Axis("DNN score", Bins(np.array([0, 0.3, 1])), "", "with under- and overflow")
     stack = Stack(axis.bins, [Drawn("WZ", np.array(events.events), "blue")], np.array(events.errors), "Uncertainty")
-    texts = {it.get_text() for it in channel_figure(PRIVATE_WORK, stack, axis, False).findobj(Text)}
+    texts = {it.get_text() for it in stack_figure(PRIVATE_WORK, stack, axis.title, "", False).findobj(Text)}
     assert {"WZ", "Uncertainty", "Bin of the DNN score", "1", "2"} < texts
     block = _channel(found, ["postfit_SR_2018"], axis)
     said = ("SR_2018", "Without the events of CR", "With under- and overflow", "The edges of the bins are 0, 0.3, 1.")

@@ -21,8 +21,9 @@ from ML_processing.metrics.significance import asimov
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.nanoaod.accounting import add_weight_sums
 from MLTools.NanoML.report.figures import grid, legend_below, line, note_in, shorten
-from MLTools.NanoML.report.page import Answer, state_of, table
+from MLTools.NanoML.report.page import Answer, state_of, table, worst_of
 from MLTools.NanoML.report.section import Caption, Style
+from MLTools.NanoML.report.stack import Bins, Ratio, show_varied, up_and_down
 
 _MOST_BINS = 1 << 11  # of the discriminant: so fine that its AUC is that of the events
 _DRAWN = 3  # sources
@@ -132,8 +133,7 @@ class Variations(Part):
                 "if it must not change the number of events, declare it with keeps_yield."
             )
             worries.append((state_of(abs(it.mean - 1), _MEAN), sentence))
-        states = {state for state, _ in worries}
-        state = next(each for each in ("bad", "look", "good") if each in states)
+        state = worst_of(*(state for state, _ in worries))
         sentences = [f"{text}.", *(sentence for each, sentence in worries if each != "good")]
         return Answer("Stable under the variations of weights?", state, " ".join(sentences))
 
@@ -180,42 +180,14 @@ class VariedDiscriminant(Part):
 
     def draw(self, style: Style) -> Figure:
         """Ratio to nominal in bins of the discriminant, up and down, one panel for each class."""
-        panels, edges = self.classes, self.edges
+        panels = self.classes
         figure, all_axes = grid(style, len(panels), f"{self.events:,} events", min(len(panels), 3), (5.4, 4.0))
         for axes, panel in zip(all_axes, panels, strict=True):
-            error = np.nan_to_num(panel.error)
-            axes.axhline(1, color="black", lw=0.8)
-            drawn: list[NDArray[np.generic]] = [np.zeros(0)]
+            of, ratios = len(panel.sources), list[Ratio]()
             for i, it in enumerate(panel.sources):
-                color = line(i, len(panel.sources))["color"]
-                axes.stairs(
-                    it.up,
-                    edges,
-                    baseline=None,
-                    color=color,
-                    lw=2,
-                    label=f"{it.name} up" if it.down is not None else it.name,
-                )
-                drawn.append(it.up)
-                if it.down is not None:
-                    axes.stairs(it.down, edges, baseline=None, color=color, lw=2, ls="--", label=f"{it.name} down")
-                    drawn.append(it.down)
-            axes.stairs(
-                1 + error,
-                edges,
-                baseline=1 - error,
-                fill=True,
-                color="#d8d8de",
-                label="Statistical error of nominal",
-                zorder=0,
-            )
-            known = np.concatenate(drawn)
-            # the error of a bin with a few events would hide all else
-            reach = min(1.4 * float(np.max(np.abs(known[np.isfinite(known)] - 1), initial=0.01)), 1.0)
-            axes.set_ylim(1 - reach, 1 + reach)
-            axes.set_xlim(edges[0], edges[-1])
-            axes.set_xlabel(style.axis(self.label))
-            axes.set_ylabel("Varied / nominal")
+                ratios += up_and_down(it.name, it.up, it.down, line(i, of)["color"])
+            # with room for the name
+            show_varied(axes, Bins(self.edges), style.axis(self.label), ratios, panel.error, room=1.4)
             note_in(axes, shorten(style.name(panel.name), 30))
         legend_below(figure, all_axes[0], columns=2)
         return figure
@@ -226,18 +198,16 @@ class VariedDiscriminant(Part):
         every = found.sources if found else []
         if not every:
             return ""
-        head, quantities = (
-            ["variation: up / down [%]", *every[0].of.yields],
-            [list(it.of.yields.values()) for it in every],
-        )
-        for title, of in (("AUC", [it.auc for it in every]), ("significance", [it.significance for it in every])):
-            known = [change for change in of if change is not None]
-            if known:
-                head.append(title)
-                quantities = [[*changes, change] for changes, change in zip(quantities, known, strict=True)]
+        beside = {"AUC": every[0].auc, "significance": every[0].significance}  # of all sources or of none
+        head = [
+            "variation: up / down [%]",
+            *every[0].of.yields,
+            *(name for name, it in beside.items() if it is not None),
+        ]
+        quantities = [[*it.of.yields.values(), *filter(None, (it.auc, it.significance))] for it in every]
         rows = [
             [it.of.name, *(per_cent(change.up, change.down) for change in changes)]
-            for it, changes in zip(every[:_LISTED], quantities[:_LISTED], strict=True)
+            for it, changes in zip(every[:_LISTED], quantities, strict=False)
         ]
         rest = quantities[_LISTED:]
         if rest:

@@ -249,9 +249,7 @@ def test_a_weight_that_is_no_number_is_an_error(toy: Toy, whole: Path, tmp_path:
 def test_a_long_table_ends_with_the_rest_in_quadrature() -> None:
     yields = [VariedYields(f"pdf{i}", {"WZ": Change(0.03, -0.01)}) for i in range(24)]
     small = [Variation(it, Change(-0.0004, None), None) for it in yields]
-    found = Variations(small, {}, [])
-    picture = VariedDiscriminant("", np.zeros(0), [], 0)
-    page = picture.tables(evaluation({Variations: found}))
+    page = VariedDiscriminant("", np.zeros(0), [], 0).tables(evaluation({Variations: Variations(small, {}, [])}))
     assert page.count("<tr>") == 1 + 20 + 1
     assert "<td>pdf19</td><td>+3.0 / -1.0</td><td>-0.04</td>" in page
     assert "<td>4 more, in quadrature</td><td>± 6.0</td><td>± 0.08</td>" in page

@@ -13,7 +13,10 @@ import pytest
 
 pytest.importorskip("mplhep")
 
-from data_processing.histograms.draw import Yield, YieldTable, write_tables, yields_of
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+
+from data_processing.histograms.draw import Yield, YieldTable, draw_histograms, stacked, write_tables, yields_of
 from MLTools.NanoML.config.analysis import ProcessLook
 from MLTools.NanoML.contracts.blinding import BlindBins
 from MLTools.NanoML.contracts.templates import (
@@ -25,8 +28,9 @@ from MLTools.NanoML.contracts.templates import (
     added,
     summed,
 )
+from MLTools.NanoML.report.figures import in_style
 from MLTools.NanoML.report.section import PRIVATE_WORK
-from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack
+from MLTools.NanoML.report.stack import Bins, Drawn, Observed, Stack, stack_figure
 
 AXES = (TemplateAxis("mass", (0.0, 1.0, 2.0, 4.0, 5.0)),)
 
@@ -149,10 +153,6 @@ def test_latex(templates: Templates, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("white_figures")
 def test_blind_bins_have_no_data(templates: Templates, tmp_path: Path) -> None:
-    from matplotlib.patches import Rectangle
-
-    from data_processing.histograms.draw import draw_histograms, stack, stacked
-
     histogram = templates.histograms[0]
     hidden = np.array([False, False, True, True, False, False])
     channels = []
@@ -161,7 +161,7 @@ def test_blind_bins_have_no_data(templates: Templates, tmp_path: Path) -> None:
         channels.append(replace(each, processes={**each.processes, "data_obs": Template(data, data)}))
     blinded, axis, whole_region = replace(histogram, channels=tuple(channels)), histogram.axes[0], added(channels)
     content = stacked(PRIVATE_WORK, axis, whole_region, "signal")
-    axes, ratio = stack(PRIVATE_WORK, axis, content, "", False).axes
+    axes, ratio = in_style(stack_figure)(PRIVATE_WORK, content, axis.title, "", True).axes
     for each in (axes, ratio):
         spans = [patch for patch in each.patches if isinstance(patch, Rectangle)]
         assert [(it.get_x(), it.get_x() + it.get_width()) for it in spans] == [(1.0, 2.0), (2.0, 3.0)]
@@ -178,7 +178,7 @@ def test_blind_bins_have_no_data(templates: Templates, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("white_figures")
 def test_figures(templates: Templates, tmp_path: Path) -> None:
-    from data_processing.histograms.draw import draw_histograms, total_error
+    from data_processing.histograms.draw import total_error
 
     drawn = draw_histograms(PRIVATE_WORK, templates, tmp_path)
     assert drawn == ["mass_SR_x", "mass_SR_x_log", "mass_SR_x_2018", "mass_SR_x_2022", "mass_SR_x_uncertainties"]
@@ -201,16 +201,12 @@ def test_figures(templates: Templates, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("count", "logarithmic"), [(4, False), (15, True), (45, False)])
 def test_texts_can_be_read_in_a_column(count: int, logarithmic: bool) -> None:
     """They have 6 points or more where the figure is 8.6 cm wide, the legend 8; and they do not overlap."""
-    from matplotlib.text import Text
-
-    from data_processing.histograms.draw import stack
-
     names = ["W+jets", "Drell-Yan", "Single top, t channel", "ttW, ttZ, ttH", "Nonprompt leptons", "Top-quark pairs"]
     edges, events = np.linspace(0, 1, count + 1) ** 2, np.full(count, 90.0)
     line, counts = Drawn("Signal (600 GeV)", events / 9, "red"), Observed.of(events * len(names))
     content = Stack(Bins(edges), [Drawn(it, events, "blue") for it in names], events, "Stat. and syst.", line, counts)
     right = "138 fb$^{-1}$ (13, 13.6 TeV)"
-    figure = stack(PRIVATE_WORK, TemplateAxis("DNN score", tuple(edges)), content, right, logarithmic)
+    figure = in_style(stack_figure)(PRIVATE_WORK, content, "DNN score", right, True, logarithmic)
     figure.draw_without_rendering()
     scale = 8.6 / 2.54 / figure.get_size_inches()[0]
     sizes = {it.get_text(): scale * it.get_fontsize() for it in figure.findobj(Text) if it.get_text()}
