@@ -191,3 +191,11 @@ def finding(significant: bool, relevant: bool, chance: str, tolerance: str) -> s
     if significant:
         return f"{real} and {large}" if relevant else f"{real}, but not {large}"
     return f"{large}, but not {real}" if relevant else f"neither {real} nor {large}"
+
+
+def judged(significant: bool, relevant: bool, chance: str, tolerance: str, is_blunt: bool = False) -> tuple[str, str]:
+    """The state of an answer about a difference, "open" if it may matter and is not shown, or could not be, and its `finding`."""
+    remark = finding(significant, relevant, chance, tolerance)
+    if significant and relevant:
+        return "look", remark
+    return "open" if relevant or (is_blunt and not significant) else "good", remark

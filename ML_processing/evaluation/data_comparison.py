@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ML_processing.evaluation.scored import (
     ClassHistogram,
     OutOfFold,
+    by_class,
     edges_of,
     inputs_of,
     label,
@@ -278,12 +279,10 @@ class BothSamples:
         The blind bins are those of the `whole`, if it is given, and what is expected there, too.
         """
         table = self.expected.table
-        labels, weights = (each if rows is None else each[rows] for each in (table.labels, table.weights))
+        which = slice(None) if rows is None else rows
+        labels, weights = table.labels[which], table.weights[which]
         counts = sums(of_data, np.ones(len(of_data)), edges).values
-        classes = [
-            ClassHistogram(each, sums(values[labels == i], weights[labels == i], edges))
-            for i, each in enumerate(table.classes)
-        ]
+        classes = by_class(table, labels, values, weights, edges, sums)
         total = sums(values[labels != self.signal], weights[labels != self.signal], edges)
         blind: NDArray[np.bool_] = np.zeros(len(counts), bool)
         if whole is not None:

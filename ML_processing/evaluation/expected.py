@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, label, scored_files, scores_in
+from ML_processing.evaluation.data_comparison import DataPanel
+from ML_processing.evaluation.scored import ClassHistogram, OutOfFold, by_class, label, scored_files, scores_in
 from ML_processing.evaluation.sections.regression import Residuals, residuals
 from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey
@@ -128,28 +129,26 @@ def binned_outputs(tested: OutOfFold) -> list[BinnedOutput]:
 
 def _binned(tested: OutOfFold, title: str, values: NDArray[np.float32], edges: Floats) -> BinnedOutput:
     table = tested.table
-    parts = [(name, table.labels == i) for i, name in enumerate(table.classes)]
-    return BinnedOutput(
-        title, edges, [ClassHistogram(name, sums(values[mine], table.weights[mine], edges)) for name, mine in parts]
-    )
+    return BinnedOutput(title, edges, by_class(table, table.labels, values, table.weights, edges, sums))
 
 
 def stacked(
     style: Style,
     unit: str,
-    edges: Floats,
-    classes: Sequence[ClassHistogram],
+    panel: BinnedOutput | DataPanel,
     signal: str | None,
     what: str,
     data: Observed | None = None,
 ) -> Stack:
     """The classes in their colours, a large one on a small one."""
-    bins = {it.name: it.bins for it in classes}
+    bins = {it.name: it.bins for it in panel.classes}
     drawn = {name: Drawn(style.name(name), it.values, style.color(name)) for name, it in bins.items()}
     below = style.from_bottom({name: float(it.values.sum()) for name, it in bins.items() if name != signal})
-    error = np.sqrt(sum((bins[name].errors ** 2 for name in below), start=np.zeros(len(edges) - 1)))
+    error = np.sqrt(sum((bins[name].errors ** 2 for name in below), start=np.zeros(len(panel.edges) - 1)))
     line = drawn.get(signal or "")
-    return Stack(Bins(edges, unit), [drawn[name] for name in below], error, "Statistical error", line, data, what=what)
+    return Stack(
+        Bins(panel.edges, unit), [drawn[name] for name in below], error, "Statistical error", line, data, what=what
+    )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -330,11 +330,16 @@ def spectators(table: Table) -> dict[str, NDArray[np.float32]]:
 
 
 def by_class(
-    table: Table, labels: NDArray[np.int64], values: NDArray[np.generic], weights: NDArray[np.generic], edges: Floats
+    table: Table,
+    labels: NDArray[np.int64],
+    values: NDArray[np.generic],
+    weights: NDArray[np.generic],
+    edges: Floats,
+    of: Callable[..., Histogram] = histogram,
 ) -> list[ClassHistogram]:
-    """Shape of some values for every class."""
+    """Shape of some values for every class; or, `of` them, sums."""
     parts = [(name, labels == i) for i, name in enumerate(table.classes)]
-    return [ClassHistogram(name, histogram(values[mine], weights[mine], edges)) for name, mine in parts]
+    return [ClassHistogram(name, of(values[mine], weights[mine], edges)) for name, mine in parts]
 
 
 def edges_of(values: NDArray[np.generic]) -> Floats:

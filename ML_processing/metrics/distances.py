@@ -84,6 +84,11 @@ class Sculpting:
     by_chance: float | None = None  # its mean for random cuts that keep as many events
     standard_deviations: float | None = None  # by how many it exceeds what chance gives
 
+    @property
+    def excess(self) -> float:
+        """By how much it exceeds what chance gives."""
+        return (self.jensen_shannon or 0.0) - (self.by_chance or 0.0)
+
 
 def sculpting(
     values: ArrayLike, passed: ArrayLike, weight: ArrayLike, edges: Floats, seed: int, repeats: int = 20

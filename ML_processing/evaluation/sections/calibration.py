@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.figure import Figure
 
-from ML_processing.evaluation.content import Evaluation, Part, finding, section
+from ML_processing.evaluation.content import Evaluation, Part, judged, section
 from ML_processing.evaluation.measurement import Measurement
 from ML_processing.evaluation.sections.classification import separated
 from ML_processing.metrics.measured import MERGED
@@ -97,23 +97,20 @@ class Calibration(Part):
         """By the class that is furthest from its probabilities."""
         if not separated(page):
             return None
-        question = self.unmeasured[0]
         worst = max(self.classes, key=lambda it: it.curve.expected_calibration_error - it.curve.by_chance)
         deviation, chance = worst.curve.expected_calibration_error, worst.curve.by_chance
-        significant, relevant = deviation > 2 * chance, deviation - chance > _OFF[0]
-        remark = finding(significant, relevant, "twice chance", f"{_OFF[0]} beyond chance")
+        limits, is_blunt = ("twice chance", f"{_OFF[0]} beyond chance"), 2 * chance > _OFF[1]
+        state, remark = judged(deviation > 2 * chance, deviation - chance > _OFF[0], *limits, is_blunt)
         names = [it.name for it in self.classes]
         text = (
             f"Where {', '.join(names[:-1])} and {names[-1]} are equally frequent, as in the training, the probabilities of "
             f"{worst.name} are {deviation:.3f} off on average; chance alone gives {chance:.3f}. That is {remark}"
         )
-        if relevant and significant:
-            state = "bad" if deviation > _OFF[1] else "look"
-            return Answer(question, state, f"{text}: use them as a score to cut on, not as the odds of a single event.")
-        if relevant or (2 * chance > _OFF[1] and not significant):
-            return Answer(question, "open", f"{text}: more events are needed to tell.")
+        advice = {
+            "look": "use them as a score to cut on, not as the odds of a single event.",
+            "open": "more events are needed to tell.",
+            "good": "there they can be used as probabilities, but not in another mixture, such as data.",
+        }[state]
         return Answer(
-            question,
-            "good",
-            f"{text}: there they can be used as probabilities, but not in another mixture, such as data.",
+            self.unmeasured[0], "bad" if state == "look" and deviation > _OFF[1] else state, f"{text}: {advice}"
         )

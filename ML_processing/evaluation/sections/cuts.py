@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -27,9 +28,20 @@ from ML_processing.metrics.measured import (
     histogram,
     quantile_edges,
 )
-from MLTools.NanoML.report.figures import grid, legend_below, marker, note_in, of_all, shorten, without_tails
+from MLTools.NanoML.report.figures import (
+    GREY,
+    finish_shapes,
+    grid,
+    legend_below,
+    marker,
+    middles,
+    note_in,
+    of_all,
+    shorten,
+    without_tails,
+)
 from MLTools.NanoML.report.page import Answer
-from MLTools.NanoML.report.section import Caption, Style
+from MLTools.NanoML.report.section import UNKNOWN, Caption, Style
 
 _MOST_FEATURES, _MOST_MASSES = 12, 3
 _BINS, _MASS_BINS = 8, 20
@@ -101,22 +113,17 @@ class Efficiency(Part):
         some = of_all(len(panels), self.columns, "columns")
         figure, all_axes = grid(style, len(panels), f"{self.events:,} events, score ≥ {self.score_at_least:.3f}{some}")
         for axes, panel in zip(all_axes, panels, strict=True):
-            shown = without_tails(panel.edges)
-            centers, half = (shown[1:] + shown[:-1]) / 2, (shown[1:] - shown[:-1]) / 2
-            highest = 0.0
+            edges, highest = without_tails(panel.edges), 0.0
             for i, it in enumerate(panel.classes):
-                values, errors = it.bins.values, it.bins.errors
-                shift = (i - (len(panel.classes) - 1) / 2) * half * 0.25
-                look = style.marker(it.name, 5)
-                axes.errorbar(centers + shift, values, errors, elinewidth=1.2, label=style.name(it.name), **look)
-                axes.stairs(values, shown, color=look["color"], lw=0.8, alpha=0.6)
+                values, errors, look = it.bins.values, it.bins.errors, style.marker(it.name, 5)
+                places = middles(edges, i, len(panel.classes), 0.125)
+                axes.errorbar(places, values, errors, elinewidth=1.2, label=style.name(it.name), **look)
+                axes.stairs(values, edges, color=look["color"], lw=0.8, alpha=0.6)
                 highest = max(highest, float(np.nanmax(np.append(values + errors, 0))))
-            axes.set_xlim(shown[0], shown[-1])
             # weights of both signs, or of very different size, have errors beyond it
             highest = min(max(highest, 0.05), 1.2)
             axes.set_ylim(-0.03 * highest, 1.1 * highest)
-            axes.set_xlabel(style.axis(panel.name, panel.label))
-            axes.set_ylabel("Efficiency")
+            finish_shapes(axes, edges, style.axis(panel.name, panel.label), "Efficiency")
         legend_below(figure, all_axes[0])
         return figure
 
@@ -153,6 +160,36 @@ class SculptedMass:
     edges: Floats
     before: Histogram
     after: list[ShapeAfterCut]
+
+    @property
+    def tests(self) -> list[Sculpting]:
+        """Those of the cuts that enough events pass and fail."""
+        return [it.sculpting for it in self.after if it.sculpting.standard_deviations is not None]
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether these events are enough for a change of the shape to be seen."""
+        return any(it.excess / it.standard_deviations <= _SHAPE for it in self.tests if it.standard_deviations)
+
+    def show(self, axes: Axes, style: Style, cuts: Sequence[Cut]) -> None:
+        """Fill a panel: all events, and those behind each of the `cuts`."""
+        before, highest = self.before.values, 0.0
+        axes.stairs(before, self.edges, fill=True, color=GREY, label="All")
+        axes.stairs(before, self.edges, color=UNKNOWN, lw=1)
+        for i, (cut, it) in enumerate(zip(cuts, self.after, strict=True)):
+            kept = 100 * (cut.background_efficiency or 0)
+            label = f"Score ≥ {cut.score_at_least:.3f} (keeps {kept:.3g} % of the background)"
+            errors, few = it.bins.errors, it.sculpting.jensen_shannon is None
+            # no point without an event, no shape of a few
+            values = np.where((errors == 0) | few, np.nan, it.bins.values)
+            places = middles(self.edges, i, len(cuts))
+            axes.errorbar(places, values, errors, elinewidth=1, label=label, **marker(i, len(cuts), 4))
+            highest = max(highest, float(np.nanmax(np.append(values + errors, 0))))
+        axes.set_ylim(0, max(before.max(), highest) * 1.35 or 1)
+        divergences = (it.sculpting.jensen_shannon for it in self.after)
+        found = ", ".join("-" if it is None else f"{it:.3f}" for it in divergences)
+        note_in(axes, f"{shorten(style.name(self.background), 18)}\nJSD {found}")
+        finish_shapes(axes, self.edges, style.axis(self.feature, self.label))
 
 
 @section("sculpting", only="classification", after="efficiency", asked_after="calibration")
@@ -213,33 +250,13 @@ class SculptedMasses(Part):
 
     def draw(self, style: Style) -> Figure:
         """Shape of each mass for each background, before and after cuts on the score."""
-        panels, cuts = self.panels, self.cuts
+        panels = self.panels
         # one column for each background, if that leaves a few
         columns = min(len({panel.background for panel in panels}), 4) if len(panels) > 3 else len(panels)
         some = of_all(len({panel.feature for panel in panels}), self.masses, "masses")
         figure, all_axes = grid(style, len(panels), f"{self.events:,} events{some}", columns, panel=(4.6, 3.6))
         for axes, panel in zip(all_axes, panels, strict=True):
-            edges = panel.edges
-            before, highest = panel.before.values, 0.0
-            axes.stairs(before, edges, fill=True, color="#d8d8de", label="All")
-            axes.stairs(before, edges, color="#717581", lw=1)
-            for i, (cut, it) in enumerate(zip(cuts, panel.after, strict=True)):
-                kept = 100 * (cut.background_efficiency or 0)
-                label = f"Score ≥ {cut.score_at_least:.3f} (keeps {kept:.3g} % of the background)"
-                look = marker(i, len(cuts), 4)
-                centers = (edges[1:] + edges[:-1]) / 2 + (i - len(cuts) / 2 + 0.5) * (edges[1] - edges[0]) * 0.2
-                errors, few = it.bins.errors, it.sculpting.jensen_shannon is None
-                # no point without an event, no shape of a few
-                values = np.where((errors == 0) | few, np.nan, it.bins.values)
-                axes.errorbar(centers, values, errors, elinewidth=1, label=label, **look)
-                highest = max(highest, float(np.nanmax(np.append(values + errors, 0))))
-            axes.set_xlim(edges[0], edges[-1])
-            axes.set_ylim(0, max(before.max(), highest) * 1.35 or 1)
-            found = [it.sculpting.jensen_shannon for it in panel.after]
-            divergences = ", ".join("-" if it is None else f"{it:.3f}" for it in found)
-            note_in(axes, f"{shorten(style.name(panel.background), 18)}\nJSD {divergences}")
-            axes.set_xlabel(style.axis(panel.feature, panel.label))
-            axes.set_ylabel("Fraction of events")
+            panel.show(axes, style, self.cuts)
         legend_below(figure, all_axes[0], columns=1)
         return figure
 
@@ -248,24 +265,18 @@ class SculptedMasses(Part):
         if not separated(page):
             return None
         question = self.unmeasured[0]
-        tested = [
-            (panel, it.jensen_shannon - it.by_chance, it)
-            for panel in self.panels
-            for it in (each.sculpting for each in panel.after)
-            if it.jensen_shannon is not None and it.by_chance is not None and it.standard_deviations is not None
-        ]
+        tested = [(panel, it) for panel in self.panels for it in panel.tests]
         if not tested:
             return Answer(question, "open", "Nothing was tested: too few events pass the cuts.")
-        significant = [each for each in tested if (each[2].standard_deviations or 0) > _EXCESS]
-        panel, excess, worst = max(significant or tested, key=lambda it: it[1])
-        remark = finding(
-            bool(significant), excess > _SHAPE, f"{_EXCESS} standard deviations", f"{_SHAPE} beyond chance"
-        )
+        significant = [each for each in tested if (each[1].standard_deviations or 0) > _EXCESS]
+        panel, most = max(significant or tested, key=lambda it: it[1].excess)
+        relevant = most.excess > _SHAPE
+        remark = finding(bool(significant), relevant, f"{_EXCESS} standard deviations", f"{_SHAPE} beyond chance")
         text = (
-            f"Most of all {panel.feature} of {panel.background}: Jensen-Shannon divergence {worst.jensen_shannon:.3f} between "
-            f"events that pass and those that fail, where chance gives {worst.by_chance:.3f}. That is {remark}."
+            f"Most of all {panel.feature} of {panel.background}: Jensen-Shannon divergence {most.jensen_shannon:.3f} between "
+            f"events that pass and those that fail, where chance gives {most.by_chance:.3f}. That is {remark}."
         )
-        if significant and excess > _SHAPE:
+        if significant and relevant:
             if self.is_decorrelated:
                 return Answer(question, "look", f"{text} A larger train.decorrelate.strength keeps more of the shape.")
             text += (
@@ -273,9 +284,9 @@ class SculptedMasses(Part):
                 "out, or name it in train.decorrelate."
             )
             return Answer(question, "good", text)
-        if excess > _SHAPE:
+        if relevant:
             return Answer(question, "open", f"{text} More events are needed to tell.")
-        untested = [f"{it.feature} of {it.background}" for it in self.panels if not _is_sensitive(it)]
+        untested = [f"{it.feature} of {it.background}" for it in self.panels if not it.is_sensitive]
         if untested:
             return Answer(question, "open", f"{text} Too few events pass the cuts to tell for {', '.join(untested)}.")
         return Answer(question, "good", text)
@@ -305,14 +316,3 @@ def _after(
 ) -> ShapeAfterCut:
     found = sculpting(values, passed, weights, edges, seed)
     return ShapeAfterCut(histogram(values[passed], weights[passed], edges), int(passed.sum()), found)
-
-
-def _is_sensitive(panel: SculptedMass) -> bool:
-    """Whether enough events pass and fail some cut for a change of a shape to be seen."""
-    tests = [it.sculpting for it in panel.after]
-    spreads = [
-        (it.jensen_shannon - it.by_chance) / it.standard_deviations
-        for it in tests
-        if it.jensen_shannon is not None and it.by_chance is not None and it.standard_deviations
-    ]
-    return any(spread <= _SHAPE for spread in spreads)

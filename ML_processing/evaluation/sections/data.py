@@ -27,7 +27,7 @@ from ML_processing.evaluation.measurement import Measurement
 from ML_processing.metrics.measured import MERGED, PAIR, Measured, number
 from ML_processing.requests import DataRequest
 from MLTools.NanoML.report.figures import Draw, in_style, legend_below, note_in, of_all, ratio_grid, shorten
-from MLTools.NanoML.report.page import Answer, table
+from MLTools.NanoML.report.page import Answer, table, worst_of
 from MLTools.NanoML.report.section import Block, Caption, Style
 from MLTools.NanoML.report.stack import draw_ratio, draw_stack
 
@@ -77,15 +77,13 @@ class DataComparison:
         data, signal = events.data, signal_in(events.data.training)
         name, share = events.region.name, wanted.shares.get(events.region.name, 1.0)
         limit = wanted.limit if physical and signal >= 0 and name not in wanted.opened else None
-        both = BothSamples(
-            scaled(events.expected, len(data.table) / max(events.counted, 1)), data, signal, physical, limit
-        )
+        expected = scaled(events.expected, len(data.table) / max(events.counted, 1))
+        both = BothSamples(expected, data, signal, physical, limit)
         if not physical:
             total = both.background.value or 0.0
             both = replace(both, expected=scaled(both.expected, len(data.table) / total if total > 0 else 1.0))
         names, seen = both.expected.table.classes, both.outside_blind_bins()
-        scores = list(both.scores(seen))
-        count = len(seen.data.table)
+        scores, count = list(both.scores(seen)), len(seen.data.table)
         return cls(
             events.region.cut,
             [str(file) for file in wanted.data],
@@ -111,31 +109,23 @@ class DataComparison:
         probabilities = [1.0 if it.agreement.probability is None else it.agreement.probability for it in self.inputs]
         worst = sorted(np.argsort(probabilities, kind="stable")[:_MOST_DRAWN])
         some = of_all(len(worst), len(self.inputs), "inputs")
-        return self._drawn(style, [self.inputs[i] for i in worst], [""] * len(worst), 4, False, some)
+        return self._drawn(style, [(self.inputs[i], "") for i in worst], 4, False, some)
 
     def draw_scores(self, style: Style) -> Figure:
         """Each discriminant and output of the networks, and each output of the events that are assigned to its class."""
-        panels = [*self.scores, *(it.score for it in self.assigned)]
-        notes = [""] * len(self.scores) + [f"assigned to {style.name(it.name)}" for it in self.assigned]
-        return self._drawn(style, panels, notes, min(len(self.scores), 4), True)
+        panels = [(it, "") for it in self.scores]
+        panels += [(it.score, f"assigned to {style.name(it.name)}") for it in self.assigned]
+        return self._drawn(style, panels, min(len(self.scores), 4), True)
 
     def _drawn(
-        self,
-        style: Style,
-        panels: Sequence[DataPanel],
-        notes: Sequence[str],
-        columns: int,
-        logarithmic: bool,
-        some: str = "",
+        self, style: Style, panels: Sequence[tuple[DataPanel, str]], columns: int, logarithmic: bool, some: str = ""
     ) -> Figure:
         known = () if self.luminosity is None else (self.luminosity, self.luminosity)
         right = f"{self.data:,} events of data, {style.conditions({'': known})}{some}"
         figure, pairs = ratio_grid(style, len(panels), right, columns)
-        for (axes, below), panel, note in zip(pairs, panels, notes, strict=True):
-            what = "Events" if self.physical else "Events (simulation scaled)"
-            stack = stacked(
-                style, style.unit(panel.name, panel.label), panel.edges, panel.classes, self.signal, what, panel.data
-            )
+        what = "Events" if self.physical else "Events (simulation scaled)"
+        for (axes, below), (panel, note) in zip(pairs, panels, strict=True):
+            stack = stacked(style, style.unit(panel.name, panel.label), panel, self.signal, what, panel.data)
             draw_stack(axes, stack, logarithmic, _SCALE, 0.25)
             draw_ratio(below, stack, _SCALE)
             p = panel.agreement.probability
@@ -234,7 +224,7 @@ def _answer(name: str, found: DataComparison) -> Answer:
         texts.append("There are too few events for a classifier test.")
     else:
         texts.append(tested.text("data from simulation"))
-        state = max(state, tested.state, key=("good", "look", "bad").index)
+        state = worst_of(state, tested.state)
         if state == "good" and not tested.could_tell:
             state = "open"
             texts.append("Its error is so large that a difference that matters would not show.")

@@ -12,15 +12,14 @@ from ML_processing.evaluation.classifier_test import ClassifierTest, classifier_
 from ML_processing.evaluation.content import Evaluation, Part, finding, section
 from ML_processing.evaluation.measurement import Measurement
 from ML_processing.evaluation.scored import MOST_EVENTS, OutOfFold, edges_of, label, missing_share, sampled
-from ML_processing.evaluation.sections.inputs import finish_shapes
 from ML_processing.events.data import Table
 from ML_processing.metrics.distances import Kolmogorov, bonferroni, kolmogorov
 from ML_processing.metrics.measured import MERGED, Floats, Histogram, histogram, quantile
 from ML_processing.training.data import EventSample, TrainingFiles
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.report.figures import grid, legend_below, line, note_in
-from MLTools.NanoML.report.page import Answer
+from MLTools.NanoML.report.figures import finish_shapes, grid, legend_below, line, middles, note_in
+from MLTools.NanoML.report.page import Answer, worst_of
 from MLTools.NanoML.report.section import Caption, Style
 
 _DRAWN = 12  # features whose shapes are drawn in a comparison
@@ -108,8 +107,8 @@ class Drift(Part):
             look = {"color": line(0, 2)["color"], "lw": 1.8, "fill": True, "alpha": 0.35}
             axes.stairs(panel.training.values, edges, label="Training sample", **look)
             points: dict[str, Any] = {"fmt": "o", "color": "black", "ms": 4, "elinewidth": 1, "label": "Compared files"}
-            axes.errorbar((edges[1:] + edges[:-1]) / 2, panel.other.values, panel.other.errors, **points)
-            finish_shapes(axes, style.axis(panel.name, panel.label), edges, 1.35)
+            axes.errorbar(middles(edges), panel.other.values, panel.other.errors, **points)
+            finish_shapes(axes, edges, style.axis(panel.name, panel.label), "Fraction", 1.35)
             if panel.test.distance is not None:
                 note_in(axes, f"distance {panel.test.distance:.3f}")
         legend_below(figure, all_axes[0])
@@ -137,7 +136,7 @@ class Drift(Part):
         if tested is not None:
             text += f" {tested.text('the compared events from those of the training')}"
             if tested.is_apart and (tested.auc.value or 0) > _DETAIL:
-                state = "bad" if "bad" in (state, tested.state) else "look"
+                state = worst_of(state, tested.state)
         if state in ("look", "bad"):
             text += " The score of those events means something else: correct them, or train on events like them."
         return Answer(question, state, text)

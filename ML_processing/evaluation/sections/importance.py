@@ -25,7 +25,7 @@ from ML_processing.models.hooks import first
 from ML_processing.models.network import Network
 from ML_processing.training.data import inputs_of as network_inputs
 from ML_processing.training.directory import Training
-from MLTools.NanoML.report.figures import grid, line, shorten
+from MLTools.NanoML.report.figures import grid, line, name_rows, shorten
 from MLTools.NanoML.report.page import Answer, state_of
 from MLTools.NanoML.report.section import Caption, Style
 
@@ -109,21 +109,16 @@ class Importance(Part):
         names = [shorten(style.called(it.name) + (" (all)" if it.collection else ""), 28) for it in rows]
         size, panels = (5.2, 1.2 + 0.34 * len(rows)), 1 if all(it.attribution is None for it in rows) else 2
         figure, (left, *rest) = grid(style, panels, f"{self.events:,} events", panels, size, legend=False)
-        places = np.arange(len(rows))[::-1]
+        places = name_rows(left, names)
         lost, errors, gradients = np.nan_to_num(np.array([(it.loss, it.error, it.attribution) for it in rows], float)).T
         look: dict[str, Any] = {"height": 0.65, "edgecolor": "black", "linewidth": 0.6}
         bars: dict[str, object] = {"lw": 1.4, "capsize": 3}
         left.barh(places, lost, xerr=errors, color=line(0, 3)["color"], error_kw=bars, **look)
         left.axvline(0, color="black", lw=0.8)
-        for right in rest:
-            right.barh(places, gradients, color=line(1, 3)["color"], **look)
-            right.set_xlabel("Mean |integrated gradient|")
-        for axes in (left, *rest):
-            axes.set_ylim(-0.7, len(rows) - 0.3)
-            axes.tick_params(axis="y", which="both", length=0)
-            axes.set_yticks(places, [])
-        left.set_yticks(places, names)
         left.set_xlabel(self.lost)
+        for right in rest:
+            right.barh(name_rows(right, [""] * len(rows)), gradients, color=line(1, 3)["color"], **look)
+            right.set_xlabel("Mean |integrated gradient|")
         return figure
 
     def answer(self, page: Evaluation) -> Answer | None:

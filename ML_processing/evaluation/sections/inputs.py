@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -23,7 +22,7 @@ from ML_processing.evaluation.scored import (
 )
 from ML_processing.evaluation.sections.importance import Importance
 from ML_processing.metrics.measured import Floats
-from MLTools.NanoML.report.figures import grid, legend_below, note_in, of_all, shorten
+from MLTools.NanoML.report.figures import finish_shapes, grid, legend_below, name_cells, note_in, of_all, shorten
 from MLTools.NanoML.report.page import table as html_table
 from MLTools.NanoML.report.section import Caption, Style
 
@@ -84,7 +83,7 @@ class Distributions(Part):
         for axes, panel in zip(all_axes, panels, strict=True):
             for it in panel.classes:
                 axes.stairs(it.bins.values, panel.edges, label=style.name(it.name), **style.line(it.name, 1.6))
-            finish_shapes(axes, style.axis(panel.name, panel.label), panel.edges)
+            finish_shapes(axes, panel.edges, style.axis(panel.name, panel.label), "Fraction", 1.2)
             if panel.missing > 0:
                 note_in(axes, f"{panel.missing:.1%} missing", 11)
         legend_below(figure, all_axes[0])
@@ -134,15 +133,6 @@ def _missing_by_class(tested: OutOfFold) -> dict[str, list[float]]:
             every, lacking = (np.bincount(which, minlength=len(table.classes)) for which in (labels, labels[missing]))
             found[it.name] = (lacking / np.maximum(every, 1)).tolist()
     return found
-
-
-def finish_shapes(axes: Axes, label: str, edges: Floats, above: float = 1.2) -> None:
-    """Titles and limits of a panel of shapes."""
-    axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylim(0)
-    axes.set_ylim(0, axes.get_ylim()[1] * above)
-    axes.set_xlabel(label)
-    axes.set_ylabel("Fraction")
 
 
 @dataclass(frozen=True)
@@ -196,25 +186,20 @@ class Correlations(Part):
         some = of_all(len(names) - 1, self.features, "features")
         figure, all_axes = grid(style, len(classes), f"{self.events:,} events{some}", columns, size, legend=False)
         for axes, it in zip(all_axes, classes, strict=True):
-            image = _matrix(axes, it.matrix, names)
+            image = axes.imshow(it.matrix, cmap="RdBu_r", vmin=-1, vmax=1)
+            texts = [[_rounded(each) for each in row] for row in it.matrix] if len(names) <= _READABLE else []
+            name_cells(axes, it.matrix, names, texts, 10, rotation=90)
             axes.set_title(shorten(style.name(it.name), 30))
         figure.colorbar(image, ax=all_axes, shrink=0.8, aspect=30, pad=0.01).set_label("Correlation coefficient")
         return figure
 
 
-def _matrix(axes: Axes, matrix: Floats, names: list[str]) -> Any:
-    image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
-    if len(names) <= _READABLE:
-        for (row, column), value in np.ndenumerate(matrix):
-            if np.isfinite(value):
-                color = "white" if abs(value) > 0.6 else "black"
-                text = f"{value:.2f}".replace("-0.00", "0.00").replace("0.", ".", 1)
-                text = text if abs(value) < 0.995 else f"{value:.0f}"
-                axes.text(column, row, text, ha="center", va="center", fontsize=10, color=color)
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
-    axes.tick_params(which="both", length=0)
-    return image
+def _rounded(value: float) -> str:
+    """With two decimals, which begin with the point; empty if it is not defined."""
+    if not np.isfinite(value):
+        return ""
+    text = f"{value:.2f}".replace("-0.00", "0.00").replace("0.", ".", 1)
+    return text if abs(value) < 0.995 else f"{value:.0f}"
 
 
 def correlation(features: ArrayLike, weight: ArrayLike) -> Floats:

@@ -54,7 +54,7 @@ class RegionResult:
         )
         for axes, panel in zip(all_axes, panels, strict=True):
             what = "Expected events" if self.physical else "Sum of weights"
-            content = stacked(style, style.unit(panel.label), panel.edges, panel.classes, self.signal, what)
+            content = stacked(style, style.unit(panel.label), panel, self.signal, what)
             draw_stack(axes, content, logarithmic=True, scale=_SCALE)
             axes.set_xlabel(style.axis(panel.label))
         legend_below(figure, all_axes[0])

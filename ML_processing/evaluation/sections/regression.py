@@ -28,8 +28,8 @@ from ML_processing.metrics.measured import (
     quantile,
     quantile_edges,
 )
-from MLTools.NanoML.report.figures import grid, line, marker, shorten, without_tails
-from MLTools.NanoML.report.page import Answer, table
+from MLTools.NanoML.report.figures import finish_shapes, grid, line, marker, middles, shorten, without_tails
+from MLTools.NanoML.report.page import Answer, table, worst_of
 from MLTools.NanoML.report.section import Caption, Style
 
 _BINS = 8
@@ -105,8 +105,7 @@ class Regression(Part):
                 states.append("bad" if relevant else "good")
                 texts[-1] += "; its RMSE is worse than that of the BDT, "
                 texts[-1] += finding(True, relevant, "2 standard errors", f"{_WORSE:.0%}")
-        state = next(each for each in ("bad", "open", "good") if each in states)
-        return Answer("Better than a BDT?", state, "; ".join(texts) + ".")
+        return Answer("Better than a BDT?", worst_of(*states), "; ".join(texts) + ".")
 
 
 ACCURACY = ["target", "bias", "RMSE", "resolution (68 %)"]
@@ -257,27 +256,20 @@ class ResidualShapes(Part):
             axes.stairs(panel.training.values, edges, color=line(0, 3)["color"], lw=2, label="Network, training")
             if panel.trees is not None:
                 axes.stairs(panel.trees.values, edges, color="black", lw=1.4, ls="--", label="BDT, test")
-            centers, test = (edges[1:] + edges[:-1]) / 2, panel.test
-            axes.errorbar(centers, test.values, test.errors, elinewidth=1, label="Network, test", **marker(0, 3, 5))
-            axes.set_ylim(0)
-            axes.set_xlim(edges[0], edges[-1])
-            axes.set_xlabel(f"Predicted - true {shorten(panel.label, 26)}")
-            axes.set_ylabel("Fraction")
+            points = (middles(edges), panel.test.values, panel.test.errors)
+            axes.errorbar(*points, elinewidth=1, label="Network, test", **marker(0, 3, 5))
+            finish_shapes(axes, edges, f"Predicted - true {shorten(panel.label, 26)}", "Fraction", 1)
         for axes, panel in zip(all_axes[1::2], panels, strict=True):
             profile = panel.profile
             edges = profile.edges
             if not edges.size:
                 continue
             edges = without_tails(edges)
-            centers, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
-            for i, (quantity, *numbers) in enumerate(
-                (
-                    ("Bias", profile.bias, profile.bias_error),
-                    ("Resolution (68 %)", profile.resolution, profile.resolution_error),
-                )
-            ):
-                values, errors = (np.array(each, float) for each in numbers)
-                axes.errorbar(centers, values, errors, half, elinewidth=1.2, label=quantity, **marker(i + 1, 3, 6))
+            of_bias = "Bias", profile.bias, profile.bias_error
+            of_resolution = "Resolution (68 %)", profile.resolution, profile.resolution_error
+            for i, (quantity, *numbers) in enumerate((of_bias, of_resolution), 1):
+                points = (middles(edges), *np.array(numbers, float), np.diff(edges) / 2)
+                axes.errorbar(*points, elinewidth=1.2, label=quantity, **marker(i, 3, 6))
             axes.axhline(0, color="black", lw=0.8)
             axes.set_xlabel(f"True {shorten(panel.label, 26)}")
             axes.set_ylabel("Bias, resolution")

@@ -17,7 +17,17 @@ from ML_processing.evaluation.scored import Scored
 from ML_processing.evaluation.sections.classification import overtraining
 from ML_processing.metrics.measured import Floats, Histogram, histogram
 from ML_processing.models.discriminant import BoundDiscriminant
-from MLTools.NanoML.report.figures import fit_label, grid, legend_above, legend_below, shorten, single
+from MLTools.NanoML.report.figures import (
+    finish_shapes,
+    fit_label,
+    grid,
+    legend_above,
+    legend_below,
+    middles,
+    name_cells,
+    shorten,
+    single,
+)
 from MLTools.NanoML.report.section import Caption, Style
 
 _EDGES: NDArray[Any] = np.linspace(0, 1, 26)
@@ -87,18 +97,17 @@ class Scores(Part):
 
     def show(self, axes: Axes, style: Style, above: float, width: float, size: float) -> None:
         """Fill a panel: with room `above`, lines of a width, and points of a size."""
-        centers, heights = (self.edges[1:] + self.edges[:-1]) / 2, list[NDArray[np.generic]]()
+        heights: list[NDArray[np.generic]] = []
         for it in self.classes:
             name, (training, test) = shorten(style.name(it.name), 16), (it.training.values, it.test.values)
             axes.stairs(training, self.edges, label=f"{name}, training", **style.line(it.name, width))
             shown = f"{name}, test" + (f" (KS {it.probability:.2g})" if it.probability is not None else "")
-            axes.errorbar(centers, test, it.test.errors, label=shown, **style.marker(it.name, size))
+            axes.errorbar(middles(self.edges), test, it.test.errors, label=shown, **style.marker(it.name, size))
             heights += [training, test]
         every = np.concatenate(heights)
         axes.set_yscale("log")
         axes.set_ylim(min(every[every > 0], default=0.1) / 2, max(every.max(), 0.1) * above)
-        axes.set_xlim(0, 1)
-        axes.set_xlabel(style.axis(self.label))
+        finish_shapes(axes, self.edges, style.axis(self.label))
 
 
 @section("probabilities", only="classification", after="scores")
@@ -133,7 +142,6 @@ class Probabilities(Part):
         figure, all_axes = grid(style, len(panels), f"{first.events:,} events", min(len(panels), 3), (5.4, 4.4))
         for axes, panel in zip(all_axes, panels, strict=True):
             panel.show(axes, style, 2, 1.6, 4)
-            axes.set_ylabel("Fraction of events")
         legend_below(figure, all_axes[0], 6)
         return figure
 
@@ -169,14 +177,12 @@ class Confusion(Part):
         fractions = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
         figure, axes = single(style, f"{self.events:,} events", max(9.0, 2.4 * len(classes)))
         image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), value in np.ndenumerate(fractions):
-            text = f"{100 * value:.1f} %\n{counts[row, column]:,.0f} events"
-            color = "white" if value > 0.65 else "black"
-            axes.text(column, row, text, ha="center", va="center", fontsize=18, color=color)
+        texts = [
+            [f"{100 * fraction:.1f} %\n{count:,.0f} events" for fraction, count in zip(*row, strict=True)]
+            for row in zip(fractions, counts, strict=True)
+        ]
         slanted: dict[str, Any] = {"rotation": 30, "ha": "right"} if max(map(len, classes)) > 8 else {}
-        axes.set_xticks(range(len(classes)), classes, **slanted)
-        axes.set_yticks(range(len(classes)), classes)
-        axes.tick_params(which="both", length=0)
+        name_cells(axes, fractions, classes, texts, 18, **slanted)
         axes.minorticks_off()
         axes.set_xlabel("Class of the highest probability")
         axes.set_ylabel("True class")

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
-from ML_processing.evaluation.content import Evaluation, Part, finding, section
+from ML_processing.evaluation.content import Evaluation, Part, judged, section
 from ML_processing.evaluation.expected import BinnedOutput, ClassYield, Separation, binned_outputs, measured_in
 from ML_processing.evaluation.measurement import Measurement, RepeatedTraining
 from ML_processing.evaluation.scored import OutOfFold
 from ML_processing.metrics.measured import MERGED, PAIR, Histogram, Measured, number
+from ML_processing.models.discriminant import BoundDiscriminant
 from ML_processing.requests import RepeatRequest, repeats_of
 from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import TrainingDescription, training_file
@@ -24,7 +26,17 @@ from ML_processing.training.result_training import Gain
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.report.figures import grid, legend_below, line, marker, note_in, shorten
+from MLTools.NanoML.report.figures import (
+    GREY,
+    finish_shapes,
+    grid,
+    legend_below,
+    line,
+    marker,
+    middles,
+    note_in,
+    shorten,
+)
 from MLTools.NanoML.report.page import Answer, table
 from MLTools.NanoML.report.section import Caption, Style
 from MLTools.NanoML.schema.plain import build
@@ -90,49 +102,32 @@ class Eras(Part):
         mean, areas = self.auc.value, {era: it.measured.auc for era, it in self.eras.items()}
         known = {era: it.value - mean for era, it in areas.items() if it.value is not None}
         worst = max(known, key=lambda era: abs(known[era]))
-        significant, relevant = self.probability < _CHANCE, abs(known[worst]) > _OF_ERAS
-        remark = finding(significant, relevant, "a probability of 1 %", f"{_OF_ERAS}")
+        limits = "a probability of 1 %", f"{_OF_ERAS}"
+        state, remark = judged(self.probability < _CHANCE, abs(known[worst]) > _OF_ERAS, *limits)
         text = (
             f"AUC {number(areas[worst])} in {worst}, where the mean of all eras is {number(self.auc)}. That is {remark}"
         )
-        if significant and relevant:
-            text += ": compare the inputs of that era with the others, and correct them, or train networks of its own (train.per_era)."
-            return Answer("The same in all eras?", "look", text)
-        return Answer("The same in all eras?", "open" if relevant else "good", f"{text}.")
+        if state == "look":
+            text += ": compare the inputs of that era with the others, and correct them, or train networks of its own (train.per_era)"
+        return Answer("The same in all eras?", state, f"{text}.")
 
     def draw(self, style: Style) -> Figure:
         """AUC in each era, and the shape of the discriminant of each class in each era."""
         shown = {era: it.discriminant for era, it in self.eras.items() if it.discriminant is not None}
         panels = self.classes if shown else []
         figure, all_axes = grid(style, 1 + len(panels), "", 3, (5.4, 4.4))
-        axes, places = all_axes[0], np.arange(len(self.eras))
-        areas = [it.measured.auc for it in self.eras.values()]
-        values, errors = np.array([(it.value, it.error) for it in areas], float).T
-        axes.errorbar(places, values, errors, capsize=3, **marker(0, 3, 7))
-        mean = self.auc
-        if mean.value is not None and mean.error is not None:
-            axes.axhspan(mean.value - mean.error, mean.value + mean.error, color="#d8d8de", zorder=0)
-            axes.axhline(mean.value, color="black", lw=0.8, zorder=0)
+        names, areas = [shorten(era, 12) for era in self.eras], [it.measured.auc for it in self.eras.values()]
+        _show_areas(all_axes[0], "Era", names, areas, self.auc)
         if self.probability is not None:
-            note_in(axes, f"p = {self.probability:.2g}")
-        axes.set_xlim(-0.6, len(areas) - 0.4)
-        axes.margins(y=0.3)
-        axes.set_xticks(places, [shorten(era, 12) for era in self.eras])
-        axes.set_xlabel("Era")
-        axes.set_ylabel("AUC")
+            note_in(all_axes[0], f"p = {self.probability:.2g}")
         for place, (axes, name) in enumerate(zip(all_axes[1:], panels, strict=True)):
             for i, (era, it) in enumerate(shown.items()):
-                bins, edges = it.classes[place].bins, it.edges
-                look = line(i, len(shown))
-                axes.stairs(bins.values, edges, **{**look, "lw": 1.6}, label=era)
-                shift = (i - (len(shown) - 1) / 2) * (edges[1] - edges[0]) * 0.15
-                centers = (edges[1:] + edges[:-1]) / 2 + shift
-                axes.errorbar(centers, bins.values, bins.errors, fmt="none", ecolor=look["color"], elinewidth=1)
+                bins, look = it.classes[place].bins, {**line(i, len(shown)), "lw": 1.6}
+                axes.stairs(bins.values, it.edges, **look, label=era)
+                places = middles(it.edges, i, len(shown), 0.15)
+                axes.errorbar(places, bins.values, bins.errors, fmt="none", ecolor=look["color"], elinewidth=1)
             first = next(iter(shown.values()))
-            axes.set_xlim(first.edges[0], first.edges[-1])
-            axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
-            axes.set_xlabel(style.axis(first.label))
-            axes.set_ylabel("Fraction of events")
+            finish_shapes(axes, first.edges, style.axis(first.label), room=1.15)
             note_in(axes, shorten(style.name(name), 30))
         if panels:
             legend_below(figure, all_axes[-1], 6)
@@ -147,6 +142,18 @@ class Eras(Part):
             for era, it in self.eras.items()
         ]
         return table(head, rows)
+
+
+def _show_areas(axes: Axes, label: str, names: Sequence[str], areas: Sequence[Measured], mean: Measured) -> None:
+    """Areas with their errors beside each other, and in grey behind them a mean with its error."""
+    places, points = np.arange(len(areas)), np.array([(it.value, it.error) for it in areas], float)
+    axes.errorbar(places, *points.T, capsize=3, **marker(0, 3, 7))
+    if mean.value is not None and mean.error is not None:
+        axes.axhspan(mean.value - mean.error, mean.value + mean.error, color=GREY, zorder=0)
+        axes.axhline(mean.value, color="black", lw=0.8, zorder=0)
+    axes.margins(y=0.3)
+    axes.set_xticks(places, names)
+    finish_shapes(axes, places[[0, -1]] + np.array([-0.6, 0.6]), label, "AUC")
 
 
 def _shape(shown: BinnedOutput) -> BinnedOutput:
@@ -180,6 +187,14 @@ class Repeat:
     auc: Measured = field(metadata=PAIR)
     result: float | None = None  # the expected uncertainty of the signal strength, if it was trained on that
 
+    @classmethod
+    def of(cls, tested: OutOfFold, judge: BoundDiscriminant) -> Repeat:
+        """The training that some events were tested with."""
+        about, events = tested.training.description, tested.table
+        learned = round(sum(it.events for it in about.data.classes.values()) * (about.folds.k - 2) / about.folds.k)
+        area, result = judge.area(tested.scores, events.labels, events.weights), (about.metrics or {}).get("result")
+        return cls(tested.seed, learned, area, None if result is None else build(Gain, result).kept)
+
 
 @section("repeats", after="eras", asked_after="eras")
 @dataclass(frozen=True)
@@ -211,59 +226,34 @@ class Repeats(Part):
         if not again:
             return None
         events, judge = tested.table, tested.training.discriminant
-
-        def repeat(training: Training, scores: NDArray[np.float32], seed: int) -> Repeat:
-            folds, classes = training.description.folds.k, training.description.data.classes.values()
-            learned = round(sum(it.events for it in classes) * (folds - 2) / folds)
-            result = (training.description.metrics or {}).get("result")
-            area = judge.area(scores, events.labels, events.weights)
-            return Repeat(seed, learned, area, None if result is None else build(Gain, result).kept)
-
-        itself, scores = (
-            repeat(tested.training, tested.scores, tested.seed),
-            [it.training.out_of_fold(events)[1] for it in again],
-        )
-        found = [repeat(it.training, each, it.seed) for it, each in zip(again, scores, strict=True)]
-        seeds, curve, largest = [itself], [], None
-        values = [judge.values(tested.scores)]
-        for it, each, one in zip(found, scores, again, strict=True):
-            if one.share < 1:
-                curve.append(it)
-                largest = each
-            else:
-                seeds.append(it)
-                values.append(judge.values(each))
+        every = [(OutOfFold(it.training, events, it.training.out_of_fold(events)[1]), it.share) for it in again]
+        of_seeds = [tested, *(it for it, share in every if share == 1)]
+        of_shares = [it for it, share in every if share < 1]
+        seeds, curve = ([Repeat.of(it, judge) for it in each] for each in (of_seeds, of_shares))
         gain = Measured(None, None)
-        if largest is not None:
-            curve.append(itself)
-            gain = judge.area_difference(tested.scores, largest, events.labels, events.weights)
-        return cls(seeds, *_spread(seeds, values, events.weights), curve, gain)
+        if curve:
+            curve.append(seeds[0])
+            gain = judge.area_difference(tested.scores, of_shares[-1].scores, events.labels, events.weights)
+        scores = [judge.values(it.scores) for it in of_seeds]
+        return cls(seeds, *_spread(seeds, scores, events.weights), curve, gain)
 
     def draw(self, style: Style) -> Figure:
         """AUC of trainings with several seeds, and against the number of events that they learned from."""
-        panels = [name for name, there in (("seeds", len(self.seeds) > 1), ("curve", bool(self.curve))) if there]
-        figure, all_axes = grid(style, len(panels), "", 2, (6.2, 4.6), legend=False)
-        for axes, name in zip(all_axes, panels, strict=True):
-            found = self.seeds if name == "seeds" else self.curve
-            values, errors = np.array([(it.auc.value, it.auc.error) for it in found], float).T
-            if name == "curve":
-                events = [it.events for it in found]
-                axes.errorbar(events, values, errors, capsize=3, ls="-", lw=1, **marker(0, 3, 7))
-                axes.set_xscale("log")
-                axes.minorticks_off()
-                axes.set_xticks(events, [f"{each:,}" for each in events], rotation=30, ha="right")
-                axes.set_xlabel("Training events of a network")
-            else:
-                places, mean, spread = np.arange(len(found)), values.mean(), self.spread.value or 0.0
-                axes.axhspan(mean - spread, mean + spread, color="#d8d8de", zorder=0)
-                axes.axhline(mean, color="black", lw=0.8, zorder=0)
-                axes.errorbar(places, values, errors, capsize=3, **marker(0, 3, 7))
-                axes.set_xlim(-0.6, len(found) - 0.4)
-                axes.set_xticks(places, [str(it.seed) for it in found])
-                axes.set_xlabel("Seed")
-                note_in(axes, f"{mean:.4f} ± {spread:.4f} (standard deviation)", 11)
-            axes.margins(y=0.3)
-            axes.set_ylabel("AUC")
+        has_seeds = len(self.seeds) > 1
+        figure, all_axes = grid(style, has_seeds + bool(self.curve), "", 2, (6.2, 4.6), legend=False)
+        if has_seeds:
+            areas, spread = [it.auc for it in self.seeds], self.spread.value or 0.0
+            mean = float(np.mean(np.array([it.value for it in areas], float)))
+            _show_areas(all_axes[0], "Seed", [str(it.seed) for it in self.seeds], areas, Measured(mean, spread))
+            note_in(all_axes[0], f"{mean:.4f} ± {spread:.4f} (standard deviation)", 11)
+        if self.curve:
+            axes, points = all_axes[-1], [(it.events, it.auc.value, it.auc.error) for it in self.curve]
+            axes.errorbar(*np.array(points, float).T, capsize=3, ls="-", lw=1, **marker(0, 3, 7))
+            axes.set_xscale("log")
+            axes.minorticks_off()
+            events = [it.events for it in self.curve]
+            axes.set_xticks(events, [f"{each:,}" for each in events], rotation=30, ha="right")
+            axes.set(xlabel="Training events of a network", ylabel="AUC", ymargin=0.3)
         return figure
 
     def tables(self, page: Evaluation) -> str:
@@ -291,25 +281,21 @@ class Repeats(Part):
                 text += f" The expected uncertainty by the fit: mean {mean:.4g}, standard deviation {deviation:.2g}."
             if self.score_spread is not None:
                 text += f" The score of an event changes by {self.score_spread:.3f}."
-            state = "good"
-            if spread.value > max(error, _MATTERS):
-                state = "look"
+            state = "look" if spread.value > max(error, _MATTERS) else "good"
+            if state == "look":
                 text += (
                     " That is more: a smaller train.learning_rate, more train.patience or more events make it steadier."
                 )
             yield Answer("The same with another seed?", state, text)
         gain = self.gain
         if gain.value is not None and gain.error is not None:
-            before, now = self.curve[-2].events, self.curve[-1].events
-            significant, relevant = gain.value > 2 * gain.error, gain.value > _MATTERS
-            text = f"From {before:,} to {now:,} training events the AUC grows by {number(gain)}, which is "
-            text += finding(significant, relevant, "2 standard errors", f"{_MATTERS}")
-            if significant and relevant:
-                state, text = "look", f"{text}: more simulation would help."
-            elif relevant or (gain.error > _MATTERS and not significant):
-                state, text = "open", f"{text}: these events are too few to tell."
-            else:
-                state, text = "good", f"{text}: the curve is flat."
+            limits, is_blunt = ("2 standard errors", f"{_MATTERS}"), gain.error > _MATTERS
+            state, remark = judged(gain.value > 2 * gain.error, gain.value > _MATTERS, *limits, is_blunt)
+            means = {"look": "more simulation would help", "open": "these events are too few to tell"}.get(
+                state, "the curve is flat"
+            )
+            before, now = (it.events for it in self.curve[-2:])
+            text = f"From {before:,} to {now:,} training events the AUC grows by {number(gain)}, which is {remark}: {means}."
             yield Answer("Would more events help?", state, text)
 
 
