@@ -180,6 +180,13 @@ def test_no_folder_has_too_many_loose_modules() -> None:
     assert not {str(it): number for it, number in folders.items() if number > MOST_LOOSE and it not in A_FILE_EACH}
 
 
+def test_a_section_of_the_report_has_100_lines_at_most() -> None:
+    trees = (ast.parse(path.read_text()) for path in (ROOT / A_FILE_EACH[0]).glob("*.py"))
+    classes = (it for tree in trees for it in tree.body if isinstance(it, ast.ClassDef) and it.decorator_list)
+    sections = [it for it in classes if ast.unparse(it.decorator_list[0]).startswith("section(")]
+    assert not [it.name for it in sections if (it.end_lineno or 0) - it.lineno >= 100]
+
+
 def measured() -> dict[str, tuple[int, int]]:
     """Lines and modules of the product and of the tests."""
     found = {}

@@ -72,8 +72,7 @@ def draw(figure: Figure) -> list[Text]:
 
 def overlapping(figure: Figure) -> list[tuple[str, str]]:
     """Texts of a figure that cover each other."""
-    texts = draw(figure)
-    texts = [text for text in texts if text.get_rotation() in (0, 90)]  # the box of a slanted one says little
+    texts = [text for text in draw(figure) if text.get_rotation() in (0, 90)]  # the box of a slanted one says little
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
     pairs = itertools.combinations(boxes, 2)
     return [(a, b) for (a, box), (b, other) in pairs if box.shrunk(0.9, 0.9).overlaps(other.shrunk(0.9, 0.9))]
