@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.contracts.templates import HistogramChannel, Templates
-from MLTools.NanoML.report.figures import finish_shapes, in_style, name_rows, remove_others, save, small
+from MLTools.NanoML.report.figures import finish_panel, in_style, name_rows, remove_others, save, small
 from MLTools.NanoML.report.section import COLORS, PRIVATE_WORK, Style
 from MLTools.NanoML.report.stack import Bins
 from MLTools.NanoML.schema.plain import plain
@@ -165,7 +165,7 @@ def draw_experiments(style: Style, found: Experiments, conditions: str, stem: Pa
     normal = found.count * (edges[1] - edges[0]) * norm.pdf(fine)
     axes.plot(fine, normal, color=UP, lw=2.5, label="Normal distribution")
     axes.set_ylim(0, 1.7 * max(float(np.max([heights, also])), float(normal.max()), 1.0))
-    finish_shapes(axes, edges, r"Pull of $\mu$", "Pseudo-experiments")
+    finish_panel(axes, edges, r"Pull of $\mu$", "Pseudo-experiments")
     axes.legend(loc="upper right")
     text = f"mean {np.mean(found.roots):+.2f}, width {np.std(found.roots):.2f}\nlimit coverage {found.covered / found.count:.1%}"
     axes.text(0.04, 0.96, text.replace("%", " %"), transform=axes.transAxes, va="top", fontsize=14)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from MLTools.NanoML.contracts.closure import ClosureTest, RatioClosure
-from MLTools.NanoML.report.figures import Figures, finish_shapes, grid, in_style, middles, shorten, without_tails
+from MLTools.NanoML.report.figures import Figures, finish_panel, grid, in_style, middles, shorten, without_tails
 from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.schema.plain import plain
 
@@ -40,7 +40,7 @@ def _panels(style: Style, tests: Sequence[ClosureTest]) -> Figure:
         axes.errorbar(middles(edges), ratio, error, np.diff(edges) / 2, **style.marker(it.process, 4))
         reach = np.clip(1.1 * np.nanmax(np.abs(ratio - 1) + error, initial=0.0), *_REACH)
         axes.set_ylim(1 - reach, 1 + reach)
-        finish_shapes(axes, edges, style.axis(it.quantity), "Reweighted / true")
+        finish_panel(axes, edges, style.axis(it.quantity), "Reweighted / true")
         name = ", ".join(filter(None, (style.name(it.process), it.variation)))
         axes.set_title(f"{shorten(name, _LONGEST)}: $\\chi^2$/ndf = {it.chi2:.0f}/{it.ndf}", fontsize=11)
     return figure

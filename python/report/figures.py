@@ -49,9 +49,9 @@ LEGEND = 22
 """Font size of legends: 8 points in a column of 8.6 cm, where a figure of 9 inches has 0.376 of its size."""
 _CROWDED = 16  # 6 points: of legends with more than there is room for
 _DARK = 0.65  # of the largest value of a matrix: on its colour, black cannot be read
-GREY = "#d8d8de"
-"""Of bands and areas behind what is to be seen."""
 
+Show = Callable[[Axes, Style], None]
+"""Fills a panel."""
 Draw = Callable[[], Optional[Figure]]
 """Draws a figure, if there is something to be drawn."""
 _Draw = TypeVar("_Draw", bound=Callable[..., Any])
@@ -262,6 +262,24 @@ def grid(
     return figure, list(all_axes[:panels])
 
 
+def panels(
+    style: Style,
+    shows: Sequence[Show],
+    right: str,
+    columns: int = 4,
+    panel: tuple[float, float] = _PANEL,
+    legend: int = 4,
+) -> Optional[Figure]:
+    """A `grid` of which each function fills a panel, with the legend of the first in so many columns below; None without any."""
+    if not shows:
+        return None
+    figure, all_axes = grid(style, len(shows), right, columns, panel)
+    for axes, show in zip(all_axes, shows):
+        show(axes, style)
+    legend_below(figure, all_axes[0], legend)
+    return figure
+
+
 def ratio_grid(style: Style, panels: int, right: str, columns: int = 4) -> tuple[Figure, list[tuple[Axes, Axes]]]:
     """A figure of small plots of data, each with another one for a ratio below; as `small`."""
     columns = min(columns, panels)
@@ -321,7 +339,7 @@ def middles(edges: NDArray[Any], i: int = 0, of: int = 1, step: float = 0.2) -> 
     return (edges[1:] + edges[:-1]) / 2 + (i - (of - 1) / 2) * step * np.diff(edges)
 
 
-def finish_shapes(
+def finish_panel(
     axes: Axes, edges: NDArray[Any], label: str, what: str = "Fraction of events", room: Optional[float] = None
 ) -> None:
     """Limits and names of the axes of a panel of shapes; with `room`, it begins at 0 and is so many times as high as the shapes."""

@@ -26,7 +26,7 @@ SIX = ("#5790fc", "#f89c20", "#e42536", "#964a8b", "#9c9ca1", "#7a21dd")
 """M. Petroff, Accessible color sequences for data visualization (arXiv:2107.02270), as CMS recommends them: for many and for six."""
 RED = 2
 """The place of the signal's colour in both."""
-UNKNOWN = "#717581"  # what is no single process
+UNKNOWN, GREY = "#717581", "#d8d8de"  # what is no single process, and what is behind all else
 LINES = ("-", "--", ":", "-.")
 _LONGEST = 40  # title of a column that can be the title of an axis
 

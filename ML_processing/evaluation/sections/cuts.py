@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,20 +29,9 @@ from ML_processing.metrics.measured import (
     histogram,
     quantile_edges,
 )
-from MLTools.NanoML.report.figures import (
-    GREY,
-    finish_shapes,
-    grid,
-    legend_below,
-    marker,
-    middles,
-    note_in,
-    of_all,
-    shorten,
-    without_tails,
-)
+from MLTools.NanoML.report.figures import finish_panel, marker, middles, note_in, of_all, panels, shorten, without_tails
 from MLTools.NanoML.report.page import Answer
-from MLTools.NanoML.report.section import UNKNOWN, Caption, Style
+from MLTools.NanoML.report.section import GREY, UNKNOWN, Caption, Style
 
 _MOST_FEATURES, _MOST_MASSES = 12, 3
 _BINS, _MASS_BINS = 8, 20
@@ -59,6 +49,20 @@ class FeatureEfficiency:
     label: str
     edges: Floats
     classes: list[ClassHistogram]
+
+    def show(self, axes: Axes, style: Style) -> None:
+        """Fill a panel."""
+        edges, highest = without_tails(self.edges), 0.0
+        for i, it in enumerate(self.classes):
+            values, errors, look = it.bins.values, it.bins.errors, style.marker(it.name, 5)
+            places = middles(edges, i, len(self.classes), 0.125)
+            axes.errorbar(places, values, errors, elinewidth=1.2, label=style.name(it.name), **look)
+            axes.stairs(values, edges, color=look["color"], lw=0.8, alpha=0.6)
+            highest = max(highest, float(np.nanmax(np.append(values + errors, 0))))
+        # weights of both signs, or of very different size, have errors beyond it
+        highest = min(max(highest, 0.05), 1.2)
+        axes.set_ylim(-0.03 * highest, 1.1 * highest)
+        finish_panel(axes, edges, style.axis(self.name, self.label), "Efficiency")
 
 
 @section("efficiency", only="classification", after="significance")
@@ -107,25 +111,9 @@ class Efficiency(Part):
 
     def draw(self, style: Style) -> Figure | None:
         """Efficiency by class against each feature."""
-        if not self.features:
-            return None
-        panels = self.features
-        some = of_all(len(panels), self.columns, "columns")
-        figure, all_axes = grid(style, len(panels), f"{self.events:,} events, score ≥ {self.score_at_least:.3f}{some}")
-        for axes, panel in zip(all_axes, panels, strict=True):
-            edges, highest = without_tails(panel.edges), 0.0
-            for i, it in enumerate(panel.classes):
-                values, errors, look = it.bins.values, it.bins.errors, style.marker(it.name, 5)
-                places = middles(edges, i, len(panel.classes), 0.125)
-                axes.errorbar(places, values, errors, elinewidth=1.2, label=style.name(it.name), **look)
-                axes.stairs(values, edges, color=look["color"], lw=0.8, alpha=0.6)
-                highest = max(highest, float(np.nanmax(np.append(values + errors, 0))))
-            # weights of both signs, or of very different size, have errors beyond it
-            highest = min(max(highest, 0.05), 1.2)
-            axes.set_ylim(-0.03 * highest, 1.1 * highest)
-            finish_shapes(axes, edges, style.axis(panel.name, panel.label), "Efficiency")
-        legend_below(figure, all_axes[0])
-        return figure
+        some = of_all(len(self.features), self.columns, "columns")
+        right = f"{self.events:,} events, score ≥ {self.score_at_least:.3f}{some}"
+        return panels(style, [it.show for it in self.features], right)
 
 
 def is_mass(name: str) -> bool:
@@ -171,7 +159,7 @@ class SculptedMass:
         """Whether these events are enough for a change of the shape to be seen."""
         return any(it.excess / it.standard_deviations <= _SHAPE for it in self.tests if it.standard_deviations)
 
-    def show(self, axes: Axes, style: Style, cuts: Sequence[Cut]) -> None:
+    def show(self, cuts: Sequence[Cut], axes: Axes, style: Style) -> None:
         """Fill a panel: all events, and those behind each of the `cuts`."""
         before, highest = self.before.values, 0.0
         axes.stairs(before, self.edges, fill=True, color=GREY, label="All")
@@ -189,7 +177,7 @@ class SculptedMass:
         divergences = (it.sculpting.jensen_shannon for it in self.after)
         found = ", ".join("-" if it is None else f"{it:.3f}" for it in divergences)
         note_in(axes, f"{shorten(style.name(self.background), 18)}\nJSD {found}")
-        finish_shapes(axes, self.edges, style.axis(self.feature, self.label))
+        finish_panel(axes, self.edges, style.axis(self.feature, self.label))
 
 
 @section("sculpting", only="classification", after="efficiency", asked_after="calibration")
@@ -248,17 +236,13 @@ class SculptedMasses(Part):
                 panels.append(SculptedMass(name, title, tested.table.classes[i], edges, before, after))
         return cls(chosen, panels, len(change), len(scored), column is not None) if panels else None
 
-    def draw(self, style: Style) -> Figure:
+    def draw(self, style: Style) -> Figure | None:
         """Shape of each mass for each background, before and after cuts on the score."""
-        panels = self.panels
+        shows = [partial(it.show, self.cuts) for it in self.panels]
         # one column for each background, if that leaves a few
-        columns = min(len({panel.background for panel in panels}), 4) if len(panels) > 3 else len(panels)
-        some = of_all(len({panel.feature for panel in panels}), self.masses, "masses")
-        figure, all_axes = grid(style, len(panels), f"{self.events:,} events{some}", columns, panel=(4.6, 3.6))
-        for axes, panel in zip(all_axes, panels, strict=True):
-            panel.show(axes, style, self.cuts)
-        legend_below(figure, all_axes[0], columns=1)
-        return figure
+        columns = min(len({it.background for it in self.panels}), 4) if len(shows) > 3 else len(shows)
+        some = of_all(len({it.feature for it in self.panels}), self.masses, "masses")
+        return panels(style, shows, f"{self.events:,} events{some}", columns, (4.6, 3.6), 1)
 
     def answer(self, page: Evaluation) -> Answer | None:
         """By the mass that changes most."""

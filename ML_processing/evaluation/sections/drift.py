@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ML_processing.evaluation.classifier_test import ClassifierTest, classifier_test
@@ -18,7 +19,7 @@ from ML_processing.metrics.measured import MERGED, Floats, Histogram, histogram,
 from ML_processing.training.data import EventSample, TrainingFiles
 from MLTools.NanoML.contracts.hdf5 import read_metadata
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.report.figures import finish_shapes, grid, legend_below, line, middles, note_in
+from MLTools.NanoML.report.figures import finish_panel, line, middles, note_in, panels
 from MLTools.NanoML.report.page import Answer, worst_of
 from MLTools.NanoML.report.section import Caption, Style
 
@@ -54,6 +55,16 @@ class FeatureDrift:
         )
         shift = float(2 * (there - middle) / (high - low)) if high > low else None
         return cls(name, title, kolmogorov(*samples), missing, edges, *shapes, shift)
+
+    def show(self, axes: Axes, style: Style) -> None:
+        """Fill a panel."""
+        look = {"color": line(0, 2)["color"], "lw": 1.8, "fill": True, "alpha": 0.35}
+        axes.stairs(self.training.values, self.edges, label="Training sample", **look)
+        points: dict[str, Any] = {"fmt": "o", "color": "black", "ms": 4, "elinewidth": 1, "label": "Compared files"}
+        axes.errorbar(middles(self.edges), self.other.values, self.other.errors, **points)
+        finish_panel(axes, self.edges, style.axis(self.name, self.label), "Fraction", 1.35)
+        if self.test.distance is not None:
+            note_in(axes, f"distance {self.test.distance:.3f}")
 
 
 @section("drift", after="repeats", asked_after="variations")
@@ -98,21 +109,8 @@ class Drift(Part):
 
     def draw(self, style: Style) -> Figure | None:
         """The most different ones."""
-        if not self.panels:
-            return None
-        panels = self.panels[:_DRAWN]
-        figure, all_axes = grid(style, len(panels), f"{self.events:,} and {self.other_events:,} events")
-        for axes, panel in zip(all_axes, panels, strict=True):
-            edges = panel.edges
-            look = {"color": line(0, 2)["color"], "lw": 1.8, "fill": True, "alpha": 0.35}
-            axes.stairs(panel.training.values, edges, label="Training sample", **look)
-            points: dict[str, Any] = {"fmt": "o", "color": "black", "ms": 4, "elinewidth": 1, "label": "Compared files"}
-            axes.errorbar(middles(edges), panel.other.values, panel.other.errors, **points)
-            finish_shapes(axes, edges, style.axis(panel.name, panel.label), "Fraction", 1.35)
-            if panel.test.distance is not None:
-                note_in(axes, f"distance {panel.test.distance:.3f}")
-        legend_below(figure, all_axes[0])
-        return figure
+        right = f"{self.events:,} and {self.other_events:,} events"
+        return panels(style, [it.show for it in self.panels[:_DRAWN]], right)
 
     def answer(self, page: Evaluation) -> Answer | None:
         """By the feature that differs most, if there is something to compare with."""

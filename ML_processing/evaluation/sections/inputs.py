@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -22,7 +23,7 @@ from ML_processing.evaluation.scored import (
 )
 from ML_processing.evaluation.sections.importance import Importance
 from ML_processing.metrics.measured import Floats
-from MLTools.NanoML.report.figures import finish_shapes, grid, legend_below, name_cells, note_in, of_all, shorten
+from MLTools.NanoML.report.figures import finish_panel, grid, name_cells, note_in, of_all, panels, shorten
 from MLTools.NanoML.report.page import table as html_table
 from MLTools.NanoML.report.section import Caption, Style
 
@@ -40,6 +41,14 @@ class InputShape:
     edges: Floats
     missing: float  # share of the values
     classes: list[ClassHistogram]
+
+    def show(self, axes: Axes, style: Style) -> None:
+        """Fill a panel."""
+        for it in self.classes:
+            axes.stairs(it.bins.values, self.edges, label=style.name(it.name), **style.line(it.name, 1.6))
+        finish_panel(axes, self.edges, style.axis(self.name, self.label), "Fraction", 1.2)
+        if self.missing > 0:
+            note_in(axes, f"{self.missing:.1%} missing", 11)
 
 
 @section("features", after="gain")
@@ -74,20 +83,8 @@ class Distributions(Part):
 
     def draw(self, style: Style) -> Figure | None:
         """The shape of each by class."""
-        if not self.panels:
-            return None
-        panels = self.panels
-        figure, all_axes = grid(
-            style, len(panels), f"{self.events:,} events{of_all(len(panels), self.inputs, 'inputs')}"
-        )
-        for axes, panel in zip(all_axes, panels, strict=True):
-            for it in panel.classes:
-                axes.stairs(it.bins.values, panel.edges, label=style.name(it.name), **style.line(it.name, 1.6))
-            finish_shapes(axes, panel.edges, style.axis(panel.name, panel.label), "Fraction", 1.2)
-            if panel.missing > 0:
-                note_in(axes, f"{panel.missing:.1%} missing", 11)
-        legend_below(figure, all_axes[0])
-        return figure
+        some = of_all(len(self.panels), self.inputs, "inputs")
+        return panels(style, [it.show for it in self.panels], f"{self.events:,} events{some}")
 
     def tables(self, page: Evaluation) -> str:
         """How often inputs are missing, by class."""

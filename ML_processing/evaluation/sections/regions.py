@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ML_processing.evaluation.content import Evaluation, Part, section
@@ -24,7 +25,7 @@ from ML_processing.evaluation.sections.regression import ACCURACY, accuracy_row
 from ML_processing.evaluation.sections.variations import Variations, VariedYields
 from ML_processing.metrics.measured import MERGED, number, per_cent
 from ML_processing.training.data import TrainingFiles
-from MLTools.NanoML.report.figures import Draw, grid, in_style, legend_below
+from MLTools.NanoML.report.figures import Draw, in_style, panels
 from MLTools.NanoML.report.page import table
 from MLTools.NanoML.report.section import Block, Caption, Style
 from MLTools.NanoML.report.stack import draw_stack
@@ -46,19 +47,16 @@ class RegionResult:
     events: int  # with a score
     physical: bool  # whether the weights are expected numbers of events
 
-    def draw(self, style: Style) -> Figure:
+    def draw(self, style: Style) -> Figure | None:
         """Expected events in bins of each output: the backgrounds stacked, the signal as a line in front of them."""
-        panels, columns = self.outputs, min(len(self.outputs), 3)
-        figure, all_axes = grid(
-            style, len(panels), style.conditions() if self.physical else f"{self.events:,} events", columns, (5.4, 4.4)
-        )
-        for axes, panel in zip(all_axes, panels, strict=True):
-            what = "Expected events" if self.physical else "Sum of weights"
-            content = stacked(style, style.unit(panel.label), panel, self.signal, what)
-            draw_stack(axes, content, logarithmic=True, scale=_SCALE)
-            axes.set_xlabel(style.axis(panel.label))
-        legend_below(figure, all_axes[0])
-        return figure
+        right = style.conditions() if self.physical else f"{self.events:,} events"
+        return panels(style, [partial(self._show, it) for it in self.outputs], right, 3, (5.4, 4.4))
+
+    def _show(self, panel: BinnedOutput, axes: Axes, style: Style) -> None:
+        what = "Expected events" if self.physical else "Sum of weights"
+        content = stacked(style, style.unit(panel.label), panel, self.signal, what)
+        draw_stack(axes, content, logarithmic=True, scale=_SCALE)
+        axes.set_xlabel(style.axis(panel.label))
 
     def tables(self, varied: Sequence[VariedYields], hidden: Sequence[str] = ()) -> str:
         """The cut, the events of each class and what varies them most, and how well the networks do; `hidden` as in `Evaluation`."""

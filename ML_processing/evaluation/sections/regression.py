@@ -28,7 +28,7 @@ from ML_processing.metrics.measured import (
     quantile,
     quantile_edges,
 )
-from MLTools.NanoML.report.figures import finish_shapes, grid, line, marker, middles, shorten, without_tails
+from MLTools.NanoML.report.figures import finish_panel, grid, line, marker, middles, shorten, without_tails
 from MLTools.NanoML.report.page import Answer, table, worst_of
 from MLTools.NanoML.report.section import Caption, Style
 
@@ -258,7 +258,7 @@ class ResidualShapes(Part):
                 axes.stairs(panel.trees.values, edges, color="black", lw=1.4, ls="--", label="BDT, test")
             points = (middles(edges), panel.test.values, panel.test.errors)
             axes.errorbar(*points, elinewidth=1, label="Network, test", **marker(0, 3, 5))
-            finish_shapes(axes, edges, f"Predicted - true {shorten(panel.label, 26)}", "Fraction", 1)
+            finish_panel(axes, edges, f"Predicted - true {shorten(panel.label, 26)}", "Fraction", 1)
         for axes, panel in zip(all_axes[1::2], panels, strict=True):
             profile = panel.profile
             edges = profile.edges

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,12 @@ from ML_processing.evaluation.sections.classification import overtraining
 from ML_processing.metrics.measured import Floats, Histogram, histogram
 from ML_processing.models.discriminant import BoundDiscriminant
 from MLTools.NanoML.report.figures import (
-    finish_shapes,
+    finish_panel,
     fit_label,
-    grid,
     legend_above,
-    legend_below,
     middles,
     name_cells,
+    panels,
     shorten,
     single,
 )
@@ -107,7 +107,7 @@ class Scores(Part):
         every = np.concatenate(heights)
         axes.set_yscale("log")
         axes.set_ylim(min(every[every > 0], default=0.1) / 2, max(every.max(), 0.1) * above)
-        finish_shapes(axes, self.edges, style.axis(self.label))
+        finish_panel(axes, self.edges, style.axis(self.label))
 
 
 @section("probabilities", only="classification", after="scores")
@@ -136,14 +136,9 @@ class Probabilities(Part):
 
     def draw(self, style: Style) -> Figure | None:
         """Lines for training events, points with errors for test events."""
-        if not self.panels:
-            return None
-        panels, first = self.panels, self.panels[0]
-        figure, all_axes = grid(style, len(panels), f"{first.events:,} events", min(len(panels), 3), (5.4, 4.4))
-        for axes, panel in zip(all_axes, panels, strict=True):
-            panel.show(axes, style, 2, 1.6, 4)
-        legend_below(figure, all_axes[0], 6)
-        return figure
+        events = self.panels[0].events if self.panels else 0
+        shows = [partial(it.show, above=2, width=1.6, size=4) for it in self.panels]
+        return panels(style, shows, f"{events:,} events", 3, (5.4, 4.4), 6)
 
 
 @section("confusion", only="classification", after="calibration")

@@ -26,19 +26,9 @@ from ML_processing.training.result_training import Gain
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.report.figures import (
-    GREY,
-    finish_shapes,
-    grid,
-    legend_below,
-    line,
-    marker,
-    middles,
-    note_in,
-    shorten,
-)
+from MLTools.NanoML.report.figures import finish_panel, grid, legend_below, line, marker, middles, note_in, shorten
 from MLTools.NanoML.report.page import Answer, table
-from MLTools.NanoML.report.section import Caption, Style
+from MLTools.NanoML.report.section import GREY, Caption, Style
 from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.terminal.progress import say
 
@@ -127,7 +117,7 @@ class Eras(Part):
                 places = middles(it.edges, i, len(shown), 0.15)
                 axes.errorbar(places, bins.values, bins.errors, fmt="none", ecolor=look["color"], elinewidth=1)
             first = next(iter(shown.values()))
-            finish_shapes(axes, first.edges, style.axis(first.label), room=1.15)
+            finish_panel(axes, first.edges, style.axis(first.label), room=1.15)
             note_in(axes, shorten(style.name(name), 30))
         if panels:
             legend_below(figure, all_axes[-1], 6)
@@ -153,7 +143,7 @@ def _show_areas(axes: Axes, label: str, names: Sequence[str], areas: Sequence[Me
         axes.axhline(mean.value, color="black", lw=0.8, zorder=0)
     axes.margins(y=0.3)
     axes.set_xticks(places, names)
-    finish_shapes(axes, places[[0, -1]] + np.array([-0.6, 0.6]), label, "AUC")
+    finish_panel(axes, places[[0, -1]] + np.array([-0.6, 0.6]), label, "AUC")
 
 
 def _shape(shown: BinnedOutput) -> BinnedOutput:

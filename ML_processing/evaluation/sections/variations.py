@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -20,7 +22,7 @@ from ML_processing.metrics.measured import MERGED, Floats, bin_of, per_cent
 from ML_processing.metrics.significance import asimov
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.nanoaod.accounting import add_weight_sums
-from MLTools.NanoML.report.figures import grid, legend_below, line, note_in, shorten
+from MLTools.NanoML.report.figures import line, note_in, panels, shorten
 from MLTools.NanoML.report.page import Answer, state_of, table, worst_of
 from MLTools.NanoML.report.section import Caption, Style
 from MLTools.NanoML.report.stack import Bins, Ratio, show_varied, up_and_down
@@ -155,6 +157,14 @@ class VariedShape:
     error: Floats
     sources: list[VariedRatio]
 
+    def show(self, edges: Floats, label: str, axes: Axes, style: Style) -> None:
+        """Fill a panel: up and down, with room for the name of the class."""
+        of, ratios = len(self.sources), list[Ratio]()
+        for i, it in enumerate(self.sources):
+            ratios += up_and_down(it.name, it.up, it.down, line(i, of)["color"])
+        show_varied(axes, Bins(edges), style.axis(label), ratios, self.error, room=1.4)
+        note_in(axes, shorten(style.name(self.name), 30))
+
 
 @section("variations", after="correlations", asked_after="sculpting")
 @dataclass(frozen=True)
@@ -178,19 +188,10 @@ class VariedDiscriminant(Part):
         """None if no weight has variations."""
         return of.once(varied).picture
 
-    def draw(self, style: Style) -> Figure:
+    def draw(self, style: Style) -> Figure | None:
         """Ratio to nominal in bins of the discriminant, up and down, one panel for each class."""
-        panels = self.classes
-        figure, all_axes = grid(style, len(panels), f"{self.events:,} events", min(len(panels), 3), (5.4, 4.0))
-        for axes, panel in zip(all_axes, panels, strict=True):
-            of, ratios = len(panel.sources), list[Ratio]()
-            for i, it in enumerate(panel.sources):
-                ratios += up_and_down(it.name, it.up, it.down, line(i, of)["color"])
-            # with room for the name
-            show_varied(axes, Bins(self.edges), style.axis(self.label), ratios, panel.error, room=1.4)
-            note_in(axes, shorten(style.name(panel.name), 30))
-        legend_below(figure, all_axes[0], columns=2)
-        return figure
+        shows = [partial(it.show, self.edges, self.label) for it in self.classes]
+        return panels(style, shows, f"{self.events:,} events", 3, (5.4, 4.0), 2)
 
     def tables(self, page: Evaluation) -> str:
         """Changes under each variation, the largest first."""
