@@ -12,8 +12,9 @@ from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.schema.roles import CORE, HOW, READS, WRITES
 
 if TYPE_CHECKING:
+    from MLTools.NanoML.config.evaluation import Export
     from MLTools.NanoML.config.fit import FitTarget
-    from MLTools.NanoML.config.training import Export, Train
+    from MLTools.NanoML.config.training import Train
     from MLTools.NanoML.selection import DatasetInfo
 
 

@@ -31,8 +31,9 @@ from ML_processing.requests import (
     repeats_of,
 )
 from MLTools.NanoML.config.analysis import Config, fitted_signal, luminosity_uncertainties, unbinned_channels
+from MLTools.NanoML.config.evaluation import Evaluate, Export
 from MLTools.NanoML.config.fit import AUTO, EVERYWHERE, Blind, Fit, FitTarget, Histogram
-from MLTools.NanoML.config.training import OBJECTIVES, SCORES, Evaluate, Export, Train
+from MLTools.NanoML.config.training import OBJECTIVES, SCORES, Train
 from MLTools.NanoML.contracts.closure import CLOSURE, RatioClosure
 from MLTools.NanoML.dependencies import FIGURES, code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed

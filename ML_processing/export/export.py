@@ -40,7 +40,7 @@ from MLTools.NanoML.nanoaod.folds import RULE
 from MLTools.NanoML.terminal.progress import say
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config.training import Export
+    from MLTools.NanoML.config.evaluation import Export
 
 
 _REFERENCE = 8  # real events whose scores travel with the model

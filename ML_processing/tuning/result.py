@@ -40,7 +40,8 @@ from ML_processing.tuning.study import Study
 from ML_processing.tuning.trial import FOLD, TrialData, columns_of, tracking_of, train_one
 from MLTools.NanoML.atomic import write_json, write_text
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.training import Axis, Train
+from MLTools.NanoML.config.evaluation import Axis
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.report.figures import LEGEND, grid, in_style, line, save, shorten, single
 from MLTools.NanoML.report.section import Style, style_of
@@ -56,8 +57,7 @@ _NAMES = {"best": "the best", "own": "the configuration's own"}
 def conclude(study: Study, files: Sequence[Path], config: Config) -> None:
     """Write table, figures and best settings of a search, and test these once on the events kept for that.
 
-    The best settings are a variant of the section `train` of the configuration. Raises NanoMLError if no trial ended
-    well.
+    The best settings are a variant of the section `train` of the configuration. A NanoMLError says that no trial ended well.
     """
     _write_table(study)
     best = study.best()

@@ -21,7 +21,7 @@ from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import Lock, Study
 from ML_processing.tuning.trial import TrialData, tracking_of, work
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.training import METRICS, Tune
+from MLTools.NanoML.config.evaluation import METRICS, Tune
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.parallel import begin_worker, locked, usable_cores
 from MLTools.NanoML.terminal.progress import Bar, heed_signal, progress, say

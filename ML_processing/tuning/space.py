@@ -12,7 +12,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from ML_processing.models.network import model_class, options_of
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.training import Axis, Train
+from MLTools.NanoML.config.evaluation import Axis
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.schema.document import Problem
 from MLTools.NanoML.schema.plain import build, plain
 from MLTools.NanoML.schema.settings import suggestion

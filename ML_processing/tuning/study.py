@@ -25,14 +25,14 @@ from optuna.trial import FrozenTrial, TrialState
 from ML_processing.networks import beginning
 from ML_processing.tuning.space import Space
 from MLTools.NanoML.atomic import make_directory, write_json
-from MLTools.NanoML.config.training import METRICS
+from MLTools.NanoML.config.evaluation import METRICS
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.plain import content_of, plain
 from MLTools.NanoML.schema.roles import decisive
 from MLTools.NanoML.workflow.records import short
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config.training import Tune
+    from MLTools.NanoML.config.evaluation import Tune
 
 _NAME = "nanoml"
 _ATTEMPTS = 3  # a trial whose process dies this often without any progress has failed

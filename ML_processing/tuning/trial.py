@@ -35,7 +35,8 @@ from MLTools.NanoML.errors import ConfigError, NanoMLError, is_os_error
 from MLTools.NanoML.terminal.progress import check_interrupt
 
 if TYPE_CHECKING:
-    from MLTools.NanoML.config.training import Train, Tune
+    from MLTools.NanoML.config.evaluation import Tune
+    from MLTools.NanoML.config.training import Train
 
 FOLD = 0
 """The network that is trained in a trial: it tests on the fold with this number."""

@@ -252,8 +252,8 @@ def export(
     A configuration alone says how. With --output, the training in a directory, or that of a configuration, is exported
     as the options say. A model that exists can only be put into the repository of a server (--triton).
     """
+    from MLTools.NanoML.config.evaluation import Export
     from MLTools.NanoML.config.load import load
-    from MLTools.NanoML.config.training import Export
     from MLTools.NanoML.stages import import_part
     from MLTools.NanoML.workflow.layout import Layout
 

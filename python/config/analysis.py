@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from MLTools.NanoML.config.batch import Batch
 from MLTools.NanoML.config.data import FIT, TRAINING, Convert, DataDriven, Dataset, Era, Part, Score, Skim
+from MLTools.NanoML.config.evaluation import Evaluate, Export, Tune
 from MLTools.NanoML.config.fit import EVERYWHERE, NONE, Blind, Fit, Histogram, LogNormal, log_normal
-from MLTools.NanoML.config.training import Evaluate, Export, Train, Tune
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.templates import HistogramChannel, Hypothesis
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.model import CLASSES

@@ -7,8 +7,9 @@ from dataclasses import fields
 
 from MLTools.NanoML.config.analysis import Config, scored_values
 from MLTools.NanoML.config.data import TRAINING
+from MLTools.NanoML.config.evaluation import METRICS, Axis
 from MLTools.NanoML.config.fit import axes_of
-from MLTools.NanoML.config.training import DISCRIMINANT, ESTIMATES, METRICS, MODELS, OBJECTIVES, Axis, Train
+from MLTools.NanoML.config.training import DISCRIMINANT, ESTIMATES, MODELS, OBJECTIVES, Train
 from MLTools.NanoML.model import CLASSES, TARGETS
 from MLTools.NanoML.networks import NetworkClass, hooks
 from MLTools.NanoML.rootio.versions import did_you_mean

@@ -18,7 +18,7 @@ import uproot
 
 from MLTools.NanoML.config.analysis import Config, hypotheses, luminosity_uncertainties
 from MLTools.NanoML.config.data import FIT
-from MLTools.NanoML.config.training import Export
+from MLTools.NanoML.config.evaluation import Export
 from MLTools.NanoML.contracts.templates import Hypothesis, Templates, inner
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Model

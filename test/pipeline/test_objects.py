@@ -28,7 +28,8 @@ from ML_processing.events.inputs import Inputs
 from ML_processing.export.export import TrainedNetworks, export
 from ML_processing.training.directory import Training
 from ML_processing.training.train import train
-from MLTools.NanoML.config.training import Export, PerObject, Train
+from MLTools.NanoML.config.evaluation import Export
+from MLTools.NanoML.config.training import PerObject, Train
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.verification import verify_model
 from MLTools.NanoML.nanoaod.folds import fold_of

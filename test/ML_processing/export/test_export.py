@@ -28,7 +28,8 @@ from ML_processing.training.directory import Training
 from ML_processing.training.train import train
 from MLTools.NanoML.atomic import file_hash
 from MLTools.NanoML.commands.pipeline import export as export_command
-from MLTools.NanoML.config.training import Export, Train
+from MLTools.NanoML.config.evaluation import Export
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import KEY, Discriminant, Model, Parameter
 from MLTools.NanoML.model.file import network_files

@@ -18,7 +18,8 @@ from ML_processing.networks.bdt import BDT
 from ML_processing.training.description import best_epoch, last_improvement
 from ML_processing.training.directory import Training, history_file
 from ML_processing.training.train import train
-from MLTools.NanoML.config.training import Export, Train
+from MLTools.NanoML.config.evaluation import Export
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from services.evaluations import draw_only, evaluate

@@ -18,7 +18,8 @@ from ML_processing.tuning import result, trial
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import Study
 from ML_processing.tuning.trial import FOLD, TrialData, work
-from MLTools.NanoML.config.training import METRICS, Axis, Train, Tune
+from MLTools.NanoML.config.evaluation import METRICS, Axis, Tune
+from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.nanoaod.folds import fold_of
 from services.configurations import loaded

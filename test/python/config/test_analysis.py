@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from MLTools.NanoML.config import training
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.data import ENGINES, FORMATS, Convert, Dataset, Objects, Score, Skim
+from MLTools.NanoML.config.evaluation import Export
 from MLTools.NanoML.config.load import load, schema
-from MLTools.NanoML.config.training import MODELS, Decorrelation, Export, PerObject, Train
+from MLTools.NanoML.config.training import MODELS, Decorrelation, PerObject, Train
 from MLTools.NanoML.errors import ConfigError
 from services.configurations import loaded
 
