@@ -1,12 +1,12 @@
-"""Electrons and photons: energy scale and resolution, and the veto of electrons for photons.
+"""Electrons, and photons: energy scale and resolution.
 
 `corrected` and `shifted` change events. The functions below them take the columns of `events.flat("Electron")`, one number for
-each electron, or ragged arrays. The identification of photons is an entry, as `c.photon_id.on(photons)`.
+each electron, or ragged arrays.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -21,34 +21,15 @@ from MLTools.NanoML.nanoaod.weights import Factor
 from MLTools.NanoML.rootio.lists import Numbers
 from MLTools.NanoML.schema.settings import setting
 
-__all__ = [
-    "BRANCHES",
-    "PHOTON_BRANCHES",
-    "RUN2",
-    "VERTEX",
-    "corrected",
-    "energy_scale",
-    "energy_uncertainty",
-    "eta_from_vertex",
-    "shifted",
-    "smearing",
-    "veto",
-]
+__all__ = ["BRANCHES", "RUN2", "corrected", "energy_scale", "energy_uncertainty", "shifted", "smearing"]
 
 BRANCHES = (
     *(f"Electron_{name}" for name in ("pt", "eta", "deltaEtaSC", "r9", "seedGain")),
     *("run", "luminosityBlock", "event"),
 )
-"""The branches that `corrected` and `shifted` read of electrons."""
+"""The branches that `corrected` and `shifted` read."""
 RUN2 = ("Electron_dEsigmaUp", "Electron_dEsigmaDown")
 """The branches that `shifted` also reads in simulation of NanoAOD v9, for electronSmearing."""
-PHOTON_BRANCHES = (
-    *(f"Photon_{name}" for name in ("pt", "eta", "superclusterEta", "r9", "seedGain")),
-    *("run", "luminosityBlock", "event"),
-)
-"""The branches that `corrected` and `shifted` read of photons, from NanoAOD v13 on."""
-VERTEX = ("Photon_phi", "Photon_isScEtaEB", "PV_x", "PV_y", "PV_z")
-"""The branches that they read in place of Photon_superclusterEta where files lack it."""
 
 _SALTS = {"Electron": ELECTRON, "Photon": PHOTON}
 # what the files call their inputs: the file names of EGM have changed twice
@@ -57,7 +38,6 @@ _INPUTS = {
     "seedGain": "gain", "gain": "gain", "run": "run",
 }  # fmt: skip
 _CHOOSERS = ("syst", "valtype", "ValType")
-_BARREL, _HIGH_R9 = 1.5, 0.94
 
 
 @dataclass(frozen=True)
@@ -111,15 +91,6 @@ class ElectronEntry:
             return None if name is None else VariedCorrection(file[name], Entry(self.file, name, self.inputs), place)
 
         return ElectronCorrections(found(self.scale), found(self.smearing), found(self.uncertainty))
-
-
-@dataclass(frozen=True)
-class PhotonEntry(ElectronEntry):
-    """The energy scale and resolution of photons."""
-
-    def found_in(self, file: CorrectionFile, place: str) -> ElectronCorrections:
-        """The corrections in their file; `place` is where the entry stands, for messages."""
-        return replace(super().found_in(file, place), collection="Photon")
 
 
 def corrected(events: Events, electrons: ElectronCorrections, is_data: bool) -> Events:
@@ -292,30 +263,6 @@ def smearing(electrons: ElectronCorrections, pt: Numbers, eta: Numbers, r9: Numb
     return Factor(
         1 + normal * sigma, {"up": 1 + normal * (sigma + error), "down": 1 + normal * np.maximum(sigma - error, 0.0)}
     )
-
-
-def veto(correction: VariedCorrection, photons: Flat) -> Factor:
-    """The scale factor of the veto of electrons for each photon, by its pixel seed or its conversions.
-
-    Files of Run 3 have eta and R9, those of Run 2 a name for each part of the calorimeter, for R9 above and below 0.94.
-
-    Parameters
-    ----------
-    correction
-        The entry of EGM's file, as UL-Photon-PixVeto-SF, with its `WorkingPoint`.
-    photons
-        `events.flat("Photon")`, or some of them, with r9 and superclusterEta or isScEtaEB.
-    """
-    bins = [name for name in correction.inputs if name.endswith("Bin")]
-    if not bins:
-        return correction.on(photons)
-    known = photons.isScEtaEB if "isScEtaEB" in photons.columns else abs(photons.superclusterEta) < _BARREL
-    in_barrel, is_high = np.asarray(known, bool), photons.r9 > _HIGH_R9
-    total = Factor(1.0)
-    for part, is_there in (("EB", in_barrel), ("EE", ~in_barrel)):
-        for kind, is_kind in (("High", is_high), ("Low", ~is_high)):
-            total *= correction(where=is_there & is_kind, **{bins[0]: f"{part}{kind}R9"})
-    return total
 
 
 def _named(correction: VariedCorrection | None, key: str) -> VariedCorrection:

@@ -128,9 +128,9 @@ OBJECTS = {
     "fat_jets": "MLTools.NanoML.corrections.fat_jets:FatJetEntry",
     "electrons": "MLTools.NanoML.corrections.electrons:ElectronEntry",
     "legs": "MLTools.NanoML.corrections.triggers:LegsEntry",
-    "met_xy": "MLTools.NanoML.corrections.missing_momentum:XYEntry",
+    "met_xy": "MLTools.NanoML.corrections.xy:XYEntry",
     "muons": "MLTools.NanoML.corrections.muons:MuonEntry",
-    "photons": "MLTools.NanoML.corrections.electrons:PhotonEntry",
+    "photons": "MLTools.NanoML.corrections.photons:PhotonEntry",
     "rochester": "MLTools.NanoML.corrections.rochester:RochesterEntry",
     "taus": "MLTools.NanoML.corrections.taus:TauEntry",
 }

@@ -141,7 +141,7 @@ def supercluster_eta(correction: Correction, name: str, objects: Objects) -> Num
         raise NanoMLError(
             f"{correction.file.path}: {correction.name} needs {name}, but these objects have neither superclusterEta nor deltaEtaSC: "
             "add Electron_deltaEtaSC or Photon_superclusterEta to `branches` of the selection. Before NanoAOD v13, photons have neither: "
-            f"give `{name}=eta_from_vertex(events, photons)` of MLTools.NanoML.corrections.electrons, where photons is "
+            f"give `{name}=eta_from_vertex(events, photons)` of MLTools.NanoML.corrections.photons, where photons is "
             'events.flat("Photon") with the branches `VERTEX`.'
         )
     return needed(correction, name, objects, "eta") + difference

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from MLTools.NanoML.corrections import Corrections, electrons
+from MLTools.NanoML.corrections import Corrections, electrons, photons
 from MLTools.NanoML.corrections.electrons import ElectronCorrections
 from MLTools.NanoML.corrections.inputs import ELECTRON, PHOTON, normal_numbers
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -167,16 +167,16 @@ def events_with(file: str, *names: str) -> Events:
 def test_photons_are_those_of_one_after_the_other(file: str, is_data: bool, tmp_path: Path) -> None:
     path = pog("EGM/2022_Summer22/photonSS.json.gz")
     entry = era(tmp_path, f"photons: {{file: {path}, scale: Scale, smearing: Smearing}}").photons
-    names = [name for name in electrons.PHOTON_BRANCHES if file != V9 or "supercluster" not in name]
-    events = events_with(file, *names, *(electrons.VERTEX if file == V9 else ()))
+    names = [name for name in photons.BRANCHES if file != V9 or "supercluster" not in name]
+    events = events_with(file, *names, *(photons.VERTEX if file == V9 else ()))
     photon, one = events.flat("Photon"), plain(path)
-    eta = electrons.eta_from_vertex(events, photon) if file == V9 else photon.superclusterEta
+    eta = photons.eta_from_vertex(events, photon) if file == V9 else photon.superclusterEta
     run, section, number = (np.asarray(events[name])[photon.event] for name in ("run", "luminosityBlock", "event"))
     normal = normal_numbers(run, section, number, photon.place, PHOTON)
-    nominal = electrons.corrected(events, entry, is_data)
+    nominal = photons.corrected(events, entry, is_data)
     shifts = [("photonScale", "up", 1, 0), ("photonScale", "down", -1, 0), ("photonSmearing", "up", 0, 1)]
     shifts = [] if is_data else shifts
-    shifted = {(scale, width): electrons.shifted(nominal, entry, name, way) for name, way, scale, width in shifts}
+    shifted = {(scale, width): photons.shifted(nominal, entry, name, way) for name, way, scale, width in shifts}
     assert len(photon.event) > 50
     for (scale, width), found in {(0, 0): nominal, **shifted}.items():
         expected = []
@@ -193,11 +193,11 @@ def test_photons_are_those_of_one_after_the_other(file: str, is_data: bool, tmp_
 
 
 def test_the_supercluster_is_found_from_the_vertex() -> None:
-    events = events_with(V15, *electrons.VERTEX, "Photon_eta", "Photon_superclusterEta")
+    events = events_with(V15, *photons.VERTEX, "Photon_eta", "Photon_superclusterEta")
     photon = events.flat("Photon")
     assert abs(photon.eta - photon.superclusterEta).max() > 0.05
     # the depth of the shower is not the same for all
-    assert abs(electrons.eta_from_vertex(events, photon) - photon.superclusterEta).max() < 0.006
+    assert abs(photons.eta_from_vertex(events, photon) - photon.superclusterEta).max() < 0.006
 
 
 @pytest.mark.parametrize("name", ["UL-Photon-CSEV-SF", "UL-Photon-PixVeto-SF"])
@@ -205,7 +205,7 @@ def test_the_veto_of_run_2_has_parts_of_the_calorimeter(name: str, tmp_path: Pat
     path = pog("EGM/2018_UL/photon.json.gz")
     it = era(tmp_path, f"it: {{file: {path}, name: {name}, inputs: {{year: 2018, WorkingPoint: Medium}}}}").it
     photon = events_with(V9, "Photon_r9", "Photon_isScEtaEB").flat("Photon")
-    found, one = electrons.veto(it, photon), plain(path)[name]
+    found, one = photons.veto(it, photon), plain(path)[name]
     for key, values in {"sf": found.nominal, "sfup": found["up"], "sfdown": found["down"]}.items():
         for place, value in enumerate(values):
             part = ("EB" if photon.isScEtaEB[place] else "EE") + ("High" if photon.r9[place] > 0.94 else "Low")
@@ -219,7 +219,7 @@ def test_the_veto_of_run_3_has_eta_and_r9(tmp_path: Path) -> None:
     photon = events_with(V13, "Photon_r9", "Photon_superclusterEta").flat("Photon")
     pairs = zip(photon.superclusterEta.tolist(), photon.r9.tolist())
     expected = [one.evaluate("2022Re-recoBCD", "sf", "Medium", eta, r9) for eta, r9 in pairs]
-    assert np.allclose(electrons.veto(it, photon).nominal, expected, rtol=1e-7)
+    assert np.allclose(photons.veto(it, photon).nominal, expected, rtol=1e-7)
 
 
 def test_a_shift_of_electrons_is_none_of_photons(tmp_path: Path) -> None:
@@ -228,4 +228,4 @@ def test_a_shift_of_electrons_is_none_of_photons(tmp_path: Path) -> None:
     assert entry.described[1:] == ("photons", "photonScale, photonSmearing")
     said = 'no shift "electronScale" up of photons. Known are photonScale, photonSmearing'
     with pytest.raises(NanoMLError, match=said):
-        electrons.shifted(Events({}, {}), entry, "electronScale", "up")
+        photons.shifted(Events({}, {}), entry, "electronScale", "up")

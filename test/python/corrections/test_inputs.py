@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from MLTools.NanoML.corrections import Corrections
-from MLTools.NanoML.corrections.electrons import eta_from_vertex
+from MLTools.NanoML.corrections.photons import eta_from_vertex
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import Events, Flat
 from services.invented import binning, correction, write

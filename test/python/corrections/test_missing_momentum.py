@@ -7,7 +7,7 @@ import awkward as ak
 import numpy as np
 import pytest
 
-from MLTools.NanoML.corrections import jets, missing_momentum
+from MLTools.NanoML.corrections import jets, missing_momentum, xy
 from MLTools.NanoML.corrections.survey.propose import propose
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import Events, Flat
@@ -135,17 +135,17 @@ def test_the_recoil_is_corrected_along_and_across_the_boson(tmp_path: Path) -> N
         missing_momentum.recoil_shifted(entries.recoil_uncertainty, found, boson, visible, jets, "RespU")
 
 
-def read(folder: Path, text: str) -> missing_momentum.XYCorrections:
-    found: missing_momentum.XYCorrections = era(folder, f"met_xy: {{{text}}}").met_xy
+def read(folder: Path, text: str) -> xy.XYCorrections:
+    found: xy.XYCorrections = era(folder, f"met_xy: {{{text}}}").met_xy
     return found
 
 
 def events_with(file: str, missing: str, *more: str) -> Events:
     """Events of a file; without one, invented ones of 2018."""
     if file:
-        return real.events_of(nanoaod(file), [*missing_momentum.branches(missing), *more], 100)
+        return real.events_of(nanoaod(file), [*xy.branches(missing), *more], 100)
     random = np.random.default_rng(3)
-    columns = {name: random.uniform(-3.1, 3.1, 50) for name in (*missing_momentum.branches(missing), *more)}
+    columns = {name: random.uniform(-3.1, 3.1, 50) for name in (*xy.branches(missing), *more)}
     columns |= {name: 80 + 25 * values for name, values in columns.items() if "_pt" in name}
     columns |= {name: random.integers(1, 90, 50) for name in ("PV_npvs", "PV_npvsGood")}
     return Events({**columns, "run": random.integers(315252, 325273, 50)}, {})
@@ -184,7 +184,7 @@ def test_files_of_run_2_event_by_event(year: str, file: str, missing: str, is_da
         write_run2(path)
     entry, events = read(tmp_path, f"file: {path}, missing_momentum: {missing}"), events_with(file, missing)
     kind = "puppimet" if missing == "PuppiMET" else "pfmet"
-    found = missing_momentum.corrected(events, entry, is_data)
+    found = xy.corrected(events, entry, is_data)
     for quantity in ("pt", "phi"):
         one = plain(path)[f"{quantity}_metphicorr_{kind}_{'data' if is_data else 'mc'}"]
         expected = [one.evaluate(*row) for row in rows(events, missing, "PV_npvs", "run")]
@@ -200,7 +200,7 @@ def test_data_of_another_era_are_an_error(tmp_path: Path) -> None:
         columns |= {name: [30, 20] for name in ("PV_npvs", "PV_npvsGood")}
         events = Events({name: np.array(values) for name, values in columns.items()}, {})
         with pytest.raises(NanoMLError, match=f"met.json: pt_metphicorr_pfmet_data:? {said}"):
-            missing_momentum.corrected(events, entry, is_data=True)["MET_pt"]
+            xy.corrected(events, entry, is_data=True)["MET_pt"]
 
 
 def write_run3(path: Path) -> None:
@@ -232,10 +232,10 @@ def test_files_of_run_3_event_by_event_and_what_they_cannot_do(tmp_path: Path) -
     write_run3(tmp_path / "met.json")
     one = plain(tmp_path / "met.json")["met_xy_corrections"]
     entry, events = read(tmp_path, ENTRY), events_with("", "PuppiMET")
-    nominal = missing_momentum.corrected(events, entry, is_data=False)
-    cases = [("MC", "nom", nominal), ("DATA", "nom", missing_momentum.corrected(events, entry, is_data=True))]
+    nominal = xy.corrected(events, entry, is_data=False)
+    cases = [("MC", "nom", nominal), ("DATA", "nom", xy.corrected(events, entry, is_data=True))]
     cases += [
-        ("MC", key, missing_momentum.shifted(nominal, entry, *name.split()))
+        ("MC", key, xy.shifted(nominal, entry, *name.split()))
         for key, name in (("stat_xup", "met_stat_x up"), ("stat_xdn", "met_stat_x down"), ("pu_dn", "met_pu down"))
     ]
     for sample, key, found in cases:
@@ -249,16 +249,14 @@ def test_files_of_run_3_event_by_event_and_what_they_cannot_do(tmp_path: Path) -
     with pytest.raises(ConfigError, match="sources: met_xy_corrections does not have stat_z, up and down"):
         read(tmp_path, ENTRY.replace("stat_x", "stat_z"))
     said = "the missing momentum. Known are met_stat_x, met_pu"
-    check_refusals(lambda *shift: missing_momentum.shifted(events, entry, *shift), "met_pu", "met_stat_y", said)
+    check_refusals(lambda *shift: xy.shifted(events, entry, *shift), "met_pu", "met_stat_y", said)
 
 
 def test_the_shift_of_unclustered_energy_is_still_that_of_the_file(tmp_path: Path) -> None:
     write_run3(tmp_path / "met.json")
     more = missing_momentum.unclustered_branches("PuppiMET")
     events = events_with("", "PuppiMET", *more)
-    twice = missing_momentum.corrected(
-        missing_momentum.corrected(events, read(tmp_path, ENTRY), False), read(tmp_path, ENTRY), False
-    )
+    twice = xy.corrected(xy.corrected(events, read(tmp_path, ENTRY), False), read(tmp_path, ENTRY), False)
 
     def vector(of: Events, end: str = "") -> Any:
         return np.asarray(of[f"PuppiMET_pt{end}"]) * np.exp(1j * np.asarray(of[f"PuppiMET_phi{end}"]))
