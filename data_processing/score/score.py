@@ -110,7 +110,12 @@ def _basis(job: ScoreJob) -> str:
     if source.size is None:  # of a remote file that nobody has looked at
         return ""
     version = [source.content] if source.content else [job.source, source.size, source.modified]
-    return hashlib.sha256(json.dumps([version, job.copy, job.compression, code_of(__name__)]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([version, job.copy, job.compression, _code()]).encode()).hexdigest()
+
+
+@functools.cache
+def _code() -> str:
+    return code_of(__name__)
 
 
 def score_file(job: ScoreJob) -> Scored:

@@ -180,7 +180,7 @@ def test_scores_are_kept_as_long_as_all_that_they_follow_from_is_the_same(
     assert not is_kept(job)
     shutil.copy(source.with_name("WZTo3LNu_1.root"), copy)
     assert not is_kept(job)
-    monkeypatch.setattr(score, "code_of", lambda _: "other")
+    monkeypatch.setattr(score, "_code", lambda: "other")
     assert not is_kept(job)
 
 
