@@ -194,7 +194,7 @@ class CorrectionFile:
 class Correction:
     """One correction of a file; made by `CorrectionFile`."""
 
-    def __init__(self, file: CorrectionFile, name: str, evaluator: Any, is_compound: bool) -> None:
+    def __init__(self, file: CorrectionFile, name: str, evaluator: Any, is_compound: bool = False) -> None:
         self.file, self.name, self._evaluator, self.is_compound = file, name, evaluator, is_compound
 
     def __repr__(self) -> str:
