@@ -240,7 +240,7 @@ def test_another_signal_is_as_in_the_analysis(
     published: Published, tmp_path: Path, monkeypatch: Patch, capsys: Captured
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(reproduce, "limits", lambda *_: (1.0, [1.0] * 5))
+        patch.setattr(reproduce, "limits", lambda *_: dict.fromkeys(("observed", *reproduce.BANDS), 1.0))
         recast(published.shown, WZ, "0.0546", output=tmp_path / "new.json")
     assert "uncertainties computed: lumi, the same for every signal" in capsys.readouterr().out
     channel, _ = json.loads((tmp_path / "new.json").read_text())["channels"]
@@ -295,7 +295,7 @@ def test_a_signal_that_cannot_be_is_one_error(published: Published, tmp_path: Pa
 
 @pytest.mark.exhaustive("what is published, against the analysis")
 def test_negative_bins_of_a_signal_are_empty(published: Published, tmp_path: Path, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(reproduce, "limits", lambda *_: (None, [1.0] * 5))  # those of other tests
+    monkeypatch.setattr(reproduce, "limits", lambda *_: dict.fromkeys(reproduce.BANDS, 1.0))  # those of other tests
     content = reproduce.checked(published.blind)
     model, fit = reproduce.Model(published.blind, content["models"][""]), content["fits"][0]
     (events,) = model.events(str(SIGNAL))
