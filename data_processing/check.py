@@ -13,7 +13,7 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.fit import EVERYWHERE, Blind, axes_of
 from MLTools.NanoML.config.training import DISCRIMINANT
 from MLTools.NanoML.contracts.hdf5 import RESERVED
-from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, told_once
+from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, plural, told_once
 from MLTools.NanoML.nanoaod.accounting import accounting_of, check_declared, is_simulation
 from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, SELECTED
 from MLTools.NanoML.nanoaod.formula import Formula
@@ -25,7 +25,6 @@ from MLTools.NanoML.rootio.remote.client import adopt_settings
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.schema.document import Key
 from MLTools.NanoML.selection import Step
-from MLTools.NanoML.terminal.page import plural
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.unblinding import Blinded, blinded
 

@@ -57,6 +57,11 @@ def listed(names: Iterable[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + more
 
 
+def plural(many: int, noun: str) -> str:
+    """How many of something: `1 file`, `1,200 files`."""
+    return f"{many:,} {noun}{'' if many == 1 else 's'}"
+
+
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space, then run the same command again",
     errno.EDQUOT: "the quota is used up: free some space, then run the same command again",

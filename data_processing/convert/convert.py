@@ -52,12 +52,11 @@ from MLTools.NanoML.contracts.hdf5 import (
     write_metadata,
 )
 from MLTools.NanoML.contracts.missing import Missing
-from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
+from MLTools.NanoML.errors import ConfigError, NanoMLError, listed, plural
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.schema.roles import BESIDE, HOW, READS, WRITES
-from MLTools.NanoML.terminal.page import plural
 from MLTools.NanoML.terminal.progress import Bar, progress, say_once
 
 _COUNTED_AT_ONCE = 1_000_000  # events

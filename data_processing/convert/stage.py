@@ -20,9 +20,8 @@ from MLTools.NanoML.config.data import TRAINING, Part
 from MLTools.NanoML.contracts.hdf5 import HDF5Metadata
 from MLTools.NanoML.contracts.missing import lines as missing_lines
 from MLTools.NanoML.dependencies import code_of
-from MLTools.NanoML.errors import told_once
+from MLTools.NanoML.errors import plural, told_once
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL
-from MLTools.NanoML.terminal.page import plural
 from MLTools.NanoML.workflow.analysis import Analysis, Stage
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.task import Task

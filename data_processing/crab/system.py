@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Optional
 from data_processing.crab.client import REFUSED, CrabProject, JobNow
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.batch.submission import JOBS, JobEntry, Submission, new_directory, submissions_in
-from MLTools.NanoML.batch.system import Client, Poll, QueueState, System, counted
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.batch.system import Client, Poll, QueueState, System
+from MLTools.NanoML.errors import NanoMLError, plural
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.stages import Resources, in_words
 from MLTools.NanoML.terminal.progress import say
@@ -200,7 +200,7 @@ class Crab(System):
             scores = ", ".join(project.written.scores)
             lines.append(f"{name}: {project.written.what}{f', with scores of {scores}' if scores else ''}")
         site = submission.handles["site"]
-        return [*lines, f"{submission.name}: {counted(len(lines), 'task')} of CRAB, which write to {site}"]
+        return [*lines, f"{submission.name}: {plural(len(lines), 'task')} of CRAB, which write to {site}"]
 
 
 def _again(project: CrabProject, since: str) -> Iterator[str]:
@@ -222,11 +222,11 @@ def _again(project: CrabProject, since: str) -> Iterator[str]:
         asked = Resources(**{**asdict(project.written.entry().resources), **record.asked})
         more, words = _more(asked, {job.problem.kind for job in failed.values()})
         project.resubmit(list(failed), more)
-        yield f"{name}: {counted(len(failed), 'job')} again{words}"
+        yield f"{name}: {plural(len(failed), 'job')} again{words}"
     killed = sum(job.state == "killed" for job in record.jobs.values())
     if killed:
         yield (
-            f"{name}: {counted(killed, 'killed job')}, which CRAB does not submit again. When no job is active, nanoml submit "
+            f"{name}: {plural(killed, 'killed job')}, which CRAB does not submit again. When no job is active, nanoml submit "
             "skim --on crab repeats the whole task."
         )
 

@@ -27,7 +27,7 @@ from MLTools.NanoML.config.batch import Grid, Needs
 from MLTools.NanoML.config.data import Dataset, Score
 from MLTools.NanoML.corrections.era import write_flat
 from MLTools.NanoML.dependencies import files_behind
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, plural
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.rootio.remote.client import Read
@@ -160,7 +160,7 @@ def write_tasks(config: Config, output: Path, submission: str) -> list[CrabTask]
         if len(request) > _LONGEST:
             request = f"{request[: _LONGEST - 9]}_{hashlib.sha256(request.encode()).hexdigest()[:8]}"
         write_text(directory / _CONFIG, _crab_config(request, data, grid, sent, memory, time))
-        what = task.dataset or f"{len(task.files):,} file{'' if len(task.files) == 1 else 's'}"
+        what = task.dataset or plural(len(task.files), "file")
         names = [model.name for model, _ in scoring]
         known_by = digest.hexdigest()[:32]
         found.append(CrabTask(directory.name, task.of, what, request, memory, time, names, known_by))

@@ -14,7 +14,7 @@ from data_processing.datasets.datasets import output_names
 from data_processing.skim.plan import SkimJob
 from data_processing.skim.skim import skim_file
 from MLTools.NanoML.dependencies import code_of
-from MLTools.NanoML.errors import ConfigError, listed
+from MLTools.NanoML.errors import ConfigError, listed, plural
 from MLTools.NanoML.nanoaod.accounting import BY_EVENTS, Accounting, shift_changes
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, OUTLIER, FileAccounting, Step
 from MLTools.NanoML.selection import DatasetInfo
@@ -110,8 +110,6 @@ def skim_summary(
             lines.append(f"  WARNING: no event is left{cuts[0] if cuts else ''}.")
         lines += _doubts(dataset, accounting.files)
         if accounting.shifts:
-            from MLTools.NanoML.terminal.page import plural  # few skims need it
-
             others = accounting.written - accounting.selected
             lines.append(
                 f"  {plural(others, 'more event')} under shifts alone; selected under shifts: {shift_changes(accounting)}"

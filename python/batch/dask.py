@@ -26,9 +26,8 @@ from typing import Any, Optional
 from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.batch.local import Local, Start
 from MLTools.NanoML.batch.submission import JOBS, JobEntry, JobOptions, Submission
-from MLTools.NanoML.batch.system import counted
 from MLTools.NanoML.config.batch import DaskCluster
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import NanoMLError, plural
 from MLTools.NanoML.installation import how_to_install
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.stages import Resources
@@ -84,7 +83,7 @@ class Dask(Local):
         ):
             if not is_here:
                 cluster.adapt(minimum=0, maximum=most)
-            say(f"{stage}: {counted(most, 'worker')}, {cluster.dashboard_link}")
+            say(f"{stage}: {plural(most, 'worker')}, {cluster.dashboard_link}")
             yield _Tasks(client, submission).start, number * needs.cores
 
 

@@ -26,10 +26,10 @@ from urllib.parse import urlsplit
 from MLTools import NanoML
 from MLTools.NanoML.atomic import file_hash, make_directory, replacing
 from MLTools.NanoML.batch.job import BASE, CORRECTIONS, url_of
-from MLTools.NanoML.batch.system import BatchSite, Place, counted, system_of
+from MLTools.NanoML.batch.system import BatchSite, Place, system_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import SYSTEMS
-from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
+from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error, plural
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 from MLTools.NanoML.schema.document import Document, Keys
 from MLTools.NanoML.schema.settings import json_schema, parse
@@ -305,7 +305,7 @@ def check_inputs(config: Config, todo: Mapping[str, Sequence[Task]], storage: Op
         paths = list(dict.fromkeys(path for task in tasks for path in task.inputs))
         shared = [path for path in paths if on_cvmfs(path)]
         if shared:
-            more = f" and {counted(len(shared) - 1, 'more file')}" if len(shared) > 1 else ""
+            more = f" and {plural(len(shared) - 1, 'more file')}" if len(shared) > 1 else ""
             say(f"{stage}: jobs read {shared[0]}{more} on CVMFS, which workers must have mounted.")
         for path in paths:
             if is_remote(path):

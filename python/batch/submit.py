@@ -14,11 +14,11 @@ from MLTools.NanoML.batch.prepare import TUNE, prepare
 from MLTools.NanoML.batch.site import place_of
 from MLTools.NanoML.batch.status import Status, observe
 from MLTools.NanoML.batch.submission import JOBS, JobRequest, Submission, submissions_in
-from MLTools.NanoML.batch.system import QueueState, counted, system_of
+from MLTools.NanoML.batch.system import QueueState, system_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts import missing
-from MLTools.NanoML.errors import NanoMLError, UnreadableError
+from MLTools.NanoML.errors import NanoMLError, UnreadableError, plural
 from MLTools.NanoML.observing import VARIABLE
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.stages import Resources
@@ -117,7 +117,7 @@ def resubmit(submission: Submission, on: Optional[str] = None, max_missing: Opti
         with submission.here():
             yield from system.release(submission, held)
         if failed:
-            yield f"{counted(failed, 'job')} failed: nanoml resubmit continues when the others are done."
+            yield f"{plural(failed, 'job')} failed: nanoml resubmit continues when the others are done."
         return
     if status.is_active is not False:
         raise NanoMLError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Optional
 from MLTools.NanoML.batch.job import JobProblem, JobResult
 from MLTools.NanoML.batch.submission import JobEntry, JobOptions, JobRequest, Submission
 from MLTools.NanoML.config.batch import ENVIRONMENTS, SYSTEMS, TIME
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, plural
 from MLTools.NanoML.schema.settings import setting
 from MLTools.NanoML.stages import seconds_in
 
@@ -173,10 +173,10 @@ class System:
     def describe(self, submission: Submission) -> list[str]:
         """The submission in lines of text."""
         stages = [
-            f"{stage}: {counted(sum(len(entry.tasks) for entry in entries), 'task')} in {counted(len(entries), 'job')}"
+            f"{stage}: {plural(sum(len(entry.tasks) for entry in entries), 'task')} in {plural(len(entries), 'job')}"
             for stage, entries in submission.stages.items()
         ]
-        return [*stages, f"{submission.name}: {counted(len(submission.jobs), 'job')} on {self.name}"]
+        return [*stages, f"{submission.name}: {plural(len(submission.jobs), 'job')} on {self.name}"]
 
 
 @dataclass(frozen=True)
@@ -204,11 +204,6 @@ def system_of(name: str) -> System:
         raise ConfigError(f'"{name}" is not a batch system. Known: {", ".join(SYSTEMS)}.')
     module, _, kind = SYSTEMS[name].partition(":")
     return getattr(importlib.import_module(module), kind)(name)
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things: "1 job", "1,200 jobs"."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def call(command: Sequence[str], timeout: float = 120.0) -> str:

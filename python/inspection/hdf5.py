@@ -24,7 +24,7 @@ from MLTools.NanoML.contracts.hdf5 import (
     read_metadata,
 )
 from MLTools.NanoML.contracts.templates import KEY
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.errors import NanoMLError, plural
 from MLTools.NanoML.inspection import (
     BEFORE_CUTS,
     Inspection,
@@ -41,17 +41,7 @@ from MLTools.NanoML.inspection.foreign import foreign
 from MLTools.NanoML.inspection.histograms import of_hdf5
 from MLTools.NanoML.nanoaod.accounting import Accounting
 from MLTools.NanoML.schema.plain import plain
-from MLTools.NanoML.terminal.page import (
-    Page,
-    TableColumn,
-    amount,
-    count,
-    file_size,
-    kinematics_first,
-    number,
-    plural,
-    share,
-)
+from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, file_size, kinematics_first, number, share
 from MLTools.NanoML.terminal.progress import progress
 
 _WIDE = 110  # characters; a wider console has room for less important columns

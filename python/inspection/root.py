@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from rich.text import Text
 
-from MLTools.NanoML.errors import NanoMLError, listed
+from MLTools.NanoML.errors import NanoMLError, listed, plural
 from MLTools.NanoML.inspection import (
     BEFORE_CUTS,
     Inspection,
@@ -30,7 +30,7 @@ from MLTools.NanoML.rootio import versions
 from MLTools.NanoML.rootio.branches import Branch
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, NoTreeError, RootFile
 from MLTools.NanoML.schema.plain import plain
-from MLTools.NanoML.terminal.page import Page, TableColumn, count, file_size, kinematics_first, plural
+from MLTools.NanoML.terminal.page import Page, TableColumn, count, file_size, kinematics_first
 
 _COUNTERS, _SINGLE = "counters", "single"  # groups of branches whose names have no prefix of their own
 _GROUPS = {

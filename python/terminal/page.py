@@ -149,11 +149,6 @@ def file_size(value: int | None) -> str | None:
     return f"{value / 1000**power:.3g} {_UNITS[power - 1]}"
 
 
-def plural(many: int, noun: str) -> str:
-    """How many of something: `1 file`, `2 files`."""
-    return f"{count(many)} {noun}{'' if many == 1 else 's'}"
-
-
 def kinematics_first(fields: Sequence[str]) -> list[str]:
     """Fields of a collection, beginning with pt, eta, phi and mass."""
     known = [name for name in _KINEMATICS if name in fields]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from MLTools.NanoML.errors import NanoMLError, UnreadableError
+from MLTools.NanoML.errors import NanoMLError, UnreadableError, plural
 from MLTools.NanoML.rootio.remote.client import Cause, ServerError, answer, client, current_settings, pause, persist
 
 _FORM = re.compile(r"(x?roots?)://([^/?\s]+)(?:/([^?]*))?(?:\?(.*))?", re.S)
@@ -279,7 +279,7 @@ class Replicas:
 
     def _complaint(self) -> str:
         problems = self._problems
-        where = f"{len(problems)} source{'s' if len(problems) > 1 else ''}"
+        where = plural(len(problems), "source")
         details = "; ".join(f"{site}: {problem}" for site, problem in problems.items())
         if all(problem.cause is Cause.MISSING for problem in problems.values()):
             return f"{self.name}: no such file, asked for at {where} ({details})."
