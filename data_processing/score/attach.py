@@ -23,7 +23,7 @@ from MLTools.NanoML.contracts.hdf5 import EVENTS
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.nanoaod.provenance import Criteria, MadeColumn, Provenance
-from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.branches import Branch, flat_branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
@@ -313,4 +313,4 @@ def _branch(job: WriteJob, column: AttachedColumn) -> Branch:
     number = "" if column.item is None else f", number {column.item}"
     filled = "" if job.missing is None else f"; {job.missing:g} where the event is not in it"
     title = f"{column.source}{number} of {job.events.name}{filled}"
-    return Branch(column.branch, column.dtype, "flat", title, None, "")
+    return flat_branch(column.branch, column.dtype, title)

@@ -32,7 +32,7 @@ from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import EVENT_WEIGHT, NOMINAL, SELECTED, ShiftSums, WeightSums, under_shift
 from MLTools.NanoML.nanoaod.provenance import Provenance
-from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.branches import Branch, flat_branch
 from MLTools.NanoML.rootio.lists import Arrays
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
@@ -192,7 +192,7 @@ class EventColumns:
     def __init__(self, roles: Sequence[Role], marks: Sequence[Mark], file: RootFile, record: Provenance | None) -> None:
         self._marks = marks
         self._roles = [_RoleColumns(role, file, record) for role in roles]
-        self.made = {mark.name: Branch(mark.name, "int32", "flat", mark.title, None, "") for mark in marks}
+        self.made = {mark.name: flat_branch(mark.name, "int32", mark.title) for mark in marks}
         for each in self._roles:
             self.made.update(each.made)
         self.reads = list(dict.fromkeys(name for each in self._roles for name in each.reads))
@@ -279,23 +279,17 @@ class _View:
 
     def _titled(self, role: Role, normalisation: Normalisation, shift: str) -> list[Branch]:
         is_known = role.is_data or normalisation.scale is not None
-        what = (
-            "weight: expected events"
-            if is_known
-            else "weight: genWeight and corrections, not normalised to a cross section"
-        )
+        other = "genWeight and corrections, not normalised to a cross section"
+        what = f"weight: {'expected events' if is_known else other}"
         of = f" in the class {role.estimate.transfer.class_}" if role.estimate else ""
         under = f", under the shift {shift}" if shift else ""
         found = []
         for column, name in sorted(self._columns.items(), key=lambda it: it[0] != NOMINAL):
             varied = "" if column == NOMINAL else f", under the variation {column[len('weight_') :]}"
-            found.append(
-                Branch(
-                    name, "float32", "flat", f"{what}{of}{varied}{under}; 0 for an event that does not count", None, ""
-                )
-            )
+            title = f"{what}{of}{varied}{under}; 0 for an event that does not count"
+            found.append(flat_branch(name, "float32", title))
         for name, cut in self._regions.items():
-            found.append(Branch(name, "bool", "flat", f"the event counts{of}, and passes {cut.text}{under}", None, ""))
+            found.append(flat_branch(name, "bool", f"the event counts{of}, and passes {cut.text}{under}"))
         return found
 
     def rows(self, arrays: Arrays, counts: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:

@@ -20,7 +20,7 @@ from MLTools.NanoML.nanoaod.fileaccounting import SELECTED
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio import versions
-from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.branches import Branch, flat_branch
 from MLTools.NanoML.rootio.lists import Arrays, Picker
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Selection, load_selection
@@ -106,19 +106,19 @@ class Decider:
     def _made(self) -> list[Branch]:
         name, inside = self.model.name, self._inside
         found = [
-            _flat(f"{name}_passed", "bool", f"the event passes {inside.name}"),
-            _flat(f"{name}_cuts", "uint8", "number of cuts that the event passes, one after the other"),
-            _flat(
+            flat_branch(f"{name}_passed", "bool", f"the event passes {inside.name}"),
+            flat_branch(f"{name}_cuts", "uint8", "number of cuts that the event passes, one after the other"),
+            flat_branch(
                 f"{name}_failed",
                 "uint8",
                 "if not 0, nothing is known of the event: 1, the selection has no result; 2, there are too many objects",
             ),
         ]
         if inside.corrected:
-            found.append(_flat(f"{name}_corrected", "bool", "the selection has read corrected objects"))
+            found.append(flat_branch(f"{name}_corrected", "bool", "the selection has read corrected objects"))
         for ending, value in self._values.items():
             found += map(_branch_of, self.model.score_columns(value, ending))
-        found += [_flat(each.name, np.dtype(each.dtype).name, each.title) for each in inside.columns]
+        found += [flat_branch(each.name, np.dtype(each.dtype).name, each.title) for each in inside.columns]
         for collection in inside.collections:
             for each in collection.fields:
                 dtype, member = np.dtype(each.dtype).name, f"{collection.name}_{each.name}"
@@ -149,10 +149,6 @@ class Decider:
                 "for need a larger export.room.",
             )
         return {each: found[each] for each in self.made}
-
-
-def _flat(name: str, dtype: str, title: str) -> Branch:
-    return Branch(name, dtype, "flat", title, None, "")
 
 
 class Scorer:
@@ -193,7 +189,7 @@ class Scorer:
         self.made = {each.name: _branch_of(each) for scores in self._scores for each in scores.columns}
         if selection is not None:
             name, title = f"{model.name}_selected", f"the event passes {selection.name}; else its scores are NaN"
-            self.made[name] = _flat(name, "bool", title)
+            self.made[name] = flat_branch(name, "bool", title)
 
     def score(self, arrays: Arrays, counted: NDArray[np.bool_]) -> dict[str, object]:
         """The branches made for a range of events, given all of `reads`, and which of them count in `outside`."""

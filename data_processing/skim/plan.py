@@ -21,7 +21,7 @@ from MLTools.NanoML.nanoaod.lumimask import LumiMask
 from MLTools.NanoML.nanoaod.provenance import CertifiedBy, Criteria
 from MLTools.NanoML.observing import as_planned
 from MLTools.NanoML.rootio import versions
-from MLTools.NanoML.rootio.branches import Branch, with_counters
+from MLTools.NanoML.rootio.branches import Branch, flat_branch, with_counters
 from MLTools.NanoML.rootio.lists import Arrays
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import Column, Cutflow, DatasetInfo, Selected, Selection, load_selection
@@ -60,9 +60,8 @@ class SkimJob:
     format: str = "TTree"  # or "RNTuple": what is written
     # what the selection knows about the dataset; whether it is data follows from each file
     dataset: DatasetInfo = field(default_factory=DatasetInfo)
-    generator_weights: bool = (
-        True  # whether they count; if not, the skim has none, and each event of simulation counts 1
-    )
+    # whether they count; if not, the skim has none, and each event of simulation counts 1
+    generator_weights: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "engine", self.engine or ("nanoaodtools" if self.modules else "columnar"))
@@ -298,10 +297,7 @@ class SkimPlan:
     @property
     def written(self) -> dict[str, Branch]:
         """All branches of the skim."""
-        lacking = {
-            name: Branch(name, np.asarray(value).dtype.name, "flat", "", None, "")
-            for name, value in self.defaults.items()
-        }
+        lacking = {name: flat_branch(name, np.asarray(value).dtype.name) for name, value in self.defaults.items()}
         return {**self.kept, **lacking, **self.made}
 
 

@@ -23,7 +23,7 @@ from MLTools.NanoML.model.entries import Outside, domain_lines
 from MLTools.NanoML.model.shifts import ShiftedScores, object_counts, shifted_inputs
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.rootio import versions
-from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.branches import Branch, flat_branch
 from MLTools.NanoML.rootio.lists import Arrays
 from MLTools.NanoML.selection import Column, Cutflow, Events, Selected, Selection
 
@@ -73,7 +73,7 @@ class Inputs:
 
     def _branch(self, name: str, counter: Optional[str]) -> Branch:
         if counter is None:
-            return Branch(name, "", "flat", "", None, "")
+            return flat_branch(name, "")
         return Branch(name, "", "jagged", "", versions.collection_of(name, counter, self._available), "")
 
     def apply(self, arrays: Arrays, weights: NDArray[np.float64]) -> Selected:
@@ -284,11 +284,9 @@ class Scoring(Selection):
             return super().resolve(available, path)
         made = self.model.selection_columns
         first = next((name for name in missing if name in made), None)
-        hint = (
-            f" {first} is a column of selection {made[first]}: let it run before, in the same pass, or score its skim."
-            if first
-            else versions.did_you_mean(missing[0], available)
-        )
+        hint = versions.did_you_mean(missing[0], available)
+        if first:
+            hint = f" {first} is a column of selection {made[first]}: let it run before, in the same pass, or score its skim."
         raise NanoMLError(
             f"{path}: model {self.name} reads {', '.join(missing)}, which the file lacks and no module before makes.{hint}"
         )

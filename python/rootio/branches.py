@@ -77,6 +77,11 @@ class Branch:
         return self.name[len(self.collection) + 1 :]
 
 
+def flat_branch(name: str, dtype: str, title: str = "") -> Branch:
+    """A branch with a number for each event, which is to be written."""
+    return Branch(name, dtype, "flat", title, None, "")
+
+
 class TreeBranches(Mapping[str, Branch]):
     """The branches of a TTree, each described when it is first asked for, as most never are.
 

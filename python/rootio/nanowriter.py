@@ -16,7 +16,7 @@ import uproot
 from numpy.typing import NDArray
 
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.branches import Branch, flat_branch
 from MLTools.NanoML.rootio.compression import compression_of
 from MLTools.NanoML.rootio.histograms import is_histogram
 from MLTools.NanoML.rootio.lists import Array, Arrays, Lists, Picker, Values, offsets_of, same_lists
@@ -288,10 +288,7 @@ class _NTuple:
         collections: Mapping[str, Sequence[Branch]],
         is_private: bool,
     ) -> None:
-        counters = {
-            f"n{each}": branches.get(f"n{each}", Branch(f"n{each}", "int32", "flat", "", None, ""))
-            for each in collections
-        }
+        counters = {f"n{each}": branches.get(f"n{each}", flat_branch(f"n{each}", "int32")) for each in collections}
         members = {branch.name: branch for each in collections.values() for branch in each}
         self._branches = {**counters, **flat, **members}
         form = ak.forms.RecordForm([_form(branch) for branch in self._branches.values()], list(self._branches))

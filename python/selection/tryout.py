@@ -12,7 +12,7 @@ import numpy as np
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.accounting import event_weights, weights_in
 from MLTools.NanoML.rootio import versions
-from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.branches import Branch, flat_branch
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection.selected import Selected
 from MLTools.NanoML.selection.selection import Selection
@@ -90,12 +90,9 @@ def on_events(selection: Selection, events: Mapping[str, Sequence[object]]) -> S
     if len(set(lengths.values())) != 1:
         counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise NanoMLError(f"events made by hand: each branch has one entry for each event, but they differ: {counts}.")
-    branches = {
-        name: Branch(name, "", "jagged", "", versions.collection_of(name, None, arrays), "")
-        if array.ndim > 1
-        else Branch(name, "", "flat", "", None, "")
-        for name, array in arrays.items()
-    }
+    branches = {name: flat_branch(name, "") for name in arrays}
+    for name in (name for name, array in arrays.items() if array.ndim > 1):
+        branches[name] = Branch(name, "", "jagged", "", versions.collection_of(name, None, arrays), "")
     weights = event_weights(arrays, next(iter(lengths.values())))
     return selection.bind(branches, "events made by hand").apply(arrays, weights)
 
