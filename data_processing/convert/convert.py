@@ -147,11 +147,8 @@ def _wanted_shifts(job: ConvertJob, accounting: Accounting) -> tuple[str, ...]:
     stems = {name: re.sub("(Up|Down)$", "", name) for name in names}
     for glob in job.shifts:
         if not any(fnmatchcase(text, glob) for pair in stems.items() for text in pair):
-            known = (
-                f"It was skimmed under {listed(list(dict.fromkeys(stems.values())), 8)}"
-                if names
-                else "Its skim has no shifts"
-            )
+            skimmed = f"It was skimmed under {listed(dict.fromkeys(stems.values()), 8)}"
+            known = skimmed if names else "Its skim has no shifts"
             raise ConfigError(f"convert.shifts: {job.sample.name or job.sources[0]} has no shift {glob}. {known}.")
     return tuple(
         name for name, stem in stems.items() if any(fnmatchcase(text, it) for it in job.shifts for text in (name, stem))

@@ -219,9 +219,8 @@ class _View:
     def __init__(self, job: FillJob, process: Process, files: _Friends, endings: Sequence[str], shift: str) -> None:
         self.process, self._files, self.shift = process, files, shift
         self._single_of = job.single_of if process.is_seen else None
-        self.all_weights = self.unseen_weights = (
-            0.0  # sums of the nominal weights, of all events and of those with a score that counts
-        )
+        # sums of the nominal weights, of all events and of those with a score that counts
+        self.all_weights = self.unseen_weights = 0.0
         self._weights = {ending: f"{process.prefix}{EVENT_WEIGHT}{ending}" for ending in endings}
         self._quantities = {each: self._bound(*each, job.model) for it in job.plans for each in it.quantities}
         outputs = {name for name in files.branches if name.startswith(f"{job.model}_")}

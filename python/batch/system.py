@@ -103,9 +103,8 @@ class System:
     # system itself sends all that a job needs
     where = "cluster"
     sends_files = False  # whether it can send files with jobs to machines that do not see those of this one
-    brings_python = (
-        False  # whether workers that do not see the files of this machine have a Python with the same packages
-    )
+    # whether workers that do not see the files of this machine have a Python with the same packages
+    brings_python = False
     starts_containers = False  # whether it starts the container of a job itself
     groups = "stage"  # what jobs are grouped by: a "stage" waits for the one before, a "dataset" for nothing
     pause = 0.0  # least time between two polls [s]

@@ -144,12 +144,8 @@ def analyses(directory: Path) -> list[Path]:
 def _only_analysis() -> Path:
     found = [path.name for path in analyses(Path())]
     if len(found) != 1:
-        which = (
-            f"one of the analyses here: {listed(found)}"
-            if found
-            else "the YAML file of an analysis: this directory has none"
-        )
-        raise click.UsageError(f"Name {which}.")
+        one = f"one of the analyses here: {listed(found)}"
+        raise click.UsageError(f"Name {one if found else 'the YAML file of an analysis: this directory has none'}.")
     say(f"Taking {found[0]}, the only analysis here.")
     return Path(found[0])
 

@@ -245,11 +245,8 @@ class Config:
     def triggers_of(self, name: str) -> tuple[str, ...]:
         """The triggers by which events of a dataset are taken: its own for data, those of all data of its era for simulation."""
         dataset = self.datasets[name]
-        data = (
-            [dataset]
-            if dataset.is_data
-            else [it for it in self.datasets.values() if it.is_data and it.era == dataset.era]
-        )
+        of_era = [it for it in self.datasets.values() if it.is_data and it.era == dataset.era]
+        data = [dataset] if dataset.is_data else of_era
         return tuple(dict.fromkeys(trigger for each in data for trigger in each.triggers))
 
     def info_of(self, name: str) -> DatasetInfo:

@@ -40,11 +40,8 @@ VARIABLE = "NANOML_CORRECTIONS"
 def local_files(path: Path) -> list[Path]:
     """The files that the YAML file of an era names and that are only here: neither on CVMFS nor in the network."""
     entries = Document.read(path).data
-    names = (
-        [entry.get("file") for entry in entries.values() if isinstance(entry, dict)]
-        if isinstance(entries, dict)
-        else []
-    )
+    every = entries.values() if isinstance(entries, dict) else ()
+    names = [entry.get("file") for entry in every if isinstance(entry, dict)]
     found = [_found(name, path.parent) for name in names if isinstance(name, str) and not is_remote(name)]
     return list(dict.fromkeys(file for file in found if file is not None and not on_cvmfs(file)))
 

@@ -125,11 +125,9 @@ def _eta(correction: Correction, axis: Axis, objects: Objects) -> Numbers:
     """Pseudorapidity; that of the supercluster for electrons and photons, which the files of EGM ask for."""
     is_asked = "sc" in axis.name.lower() or _SUPERCLUSTER.search(axis.description)
     has_it = any(field_of(objects, name) is not None for name in ("superclusterEta", "deltaEtaSC"))
-    return (
-        supercluster_eta(correction, axis.name, objects)
-        if is_asked or has_it
-        else needed(correction, axis.name, objects, "eta")
-    )
+    if is_asked or has_it:
+        return supercluster_eta(correction, axis.name, objects)
+    return needed(correction, axis.name, objects, "eta")
 
 
 def supercluster_eta(correction: Correction, name: str, objects: Objects) -> Numbers:

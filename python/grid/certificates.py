@@ -10,9 +10,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 # object identifiers as DER has them
-_PROXY = bytes.fromhex(
-    "2b0601050507010e"
-)  # 1.3.6.1.5.5.7.1.14: the extension by which a certificate is a proxy (RFC 3820)
+# 1.3.6.1.5.5.7.1.14: the extension by which a certificate is a proxy (RFC 3820)
+_PROXY = bytes.fromhex("2b0601050507010e")
 _VOMS = bytes.fromhex("2b06010401be45646405")  # 1.3.6.1.4.1.8005.100.100.5
 _FQANS = bytes.fromhex("2b06010401be45646404")  # 1.3.6.1.4.1.8005.100.100.4
 _EMAIL = "1.2.840.113549.1.9.1"

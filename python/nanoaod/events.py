@@ -79,9 +79,8 @@ class Events:
         self._arrays, self._collections, self._owner = arrays, collections, owner
         self._length = len(next(iter(arrays.values()))) if arrays else 0
         self._picked: Picked | None = None  # None for all events of the chunk
-        self._origin: NDArray[np.int64] | None = (
-            None  # where each event is in the chunk, if they are there several times
-        )
+        # where each event is in the chunk, if they are there several times
+        self._origin: NDArray[np.int64] | None = None
         self._made: dict[str, Entries] = {}
         self._exact: dict[str, Entries] = {}
         self._read: dict[str, tuple[dict[str, Array], NDArray[np.int64]]] = {}  # the columns of flat collections

@@ -150,24 +150,18 @@ class Site:
         links = []
         for title, place in self.pages:
             current = ' aria-current="page"' if place == here else ""
-            links.append(
-                f'<a href="{escape(os.path.relpath(place, os.path.dirname(here) or "."))}"{current}>{escape(title)}</a>'
-            )
-        return (
-            f'<header><nav class="pages" aria-label="Pages of the analysis">{"".join(links)}</nav></header>'
-            if links
-            else ""
-        )
+            link = escape(os.path.relpath(place, os.path.dirname(here) or "."))
+            links.append(f'<a href="{link}"{current}>{escape(title)}</a>')
+        found = f'<header><nav class="pages" aria-label="Pages of the analysis">{"".join(links)}</nav></header>'
+        return found if links else ""
 
 
 def stem_of(name: str) -> str:
     """The name of a figure or of a place on a page as that of a file, and as it stands in an attribute, whatever it is made of."""
     text = re.sub(r"^\.|[^\w.+-]", lambda it: f"%{ord(it[0]):x}", name, flags=re.ASCII)
-    return (
-        text
-        if len(text) <= _LONGEST
-        else f"{text[:_LONGEST]}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
-    )
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:_LONGEST]}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def _reference(link: str) -> str:
@@ -264,11 +258,8 @@ def verdict_list(
     lines = []
     for it in by_severity(answers):
         text, *rest = _SENTENCE.split(it.text, maxsplit=1)
-        link = (
-            f' <a href="{_reference(it.link)}">{escape(titles.get(it.link) or titles.get(it.link.partition("#")[0], "Look"))}</a>'
-            if it.link
-            else ""
-        )
+        title = titles.get(it.link) or titles.get(it.link.partition("#")[0], "Look")
+        link = f' <a href="{_reference(it.link)}">{escape(title)}</a>' if it.link else ""
         lines.append(
             f'<li class="{it.state}"><span class="state">{_STATES[it.state]}</span><b>{escape(it.question)}</b> {escape(text)}{link}'
             f"{folded('More', f'<p>{escape(rest[0])}</p>') if rest else ''}</li>"

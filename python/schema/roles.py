@@ -123,15 +123,7 @@ def _fields_of(value: object) -> Mapping[str, list[str]]:
 
 @functools.cache
 def _fields(kind: type) -> Mapping[str, list[str]]:
-    found: dict[str, list[str]] = {
-        "": [],
-        "reads": [],
-        "writes": [],
-        "how": [],
-        "core": [],
-        "beside": [],
-        "settings": [],
-    }
+    found: dict[str, list[str]] = {it: [] for it in ("", "reads", "writes", "how", "core", "beside", "settings")}
     assert dataclasses.is_dataclass(kind)
     for field in dataclasses.fields(kind):
         role = field.metadata.get(_ROLE, "")

@@ -84,11 +84,8 @@ class Cutflow:
 
     def _count(self, name: str) -> None:
         if any(step.cut == name for step in self.steps):
-            why = (
-                "the line before the first cut, with all events, has this name"
-                if name == "all"
-                else "there is a cut of this name already"
-            )
+            first = "the line before the first cut, with all events, has this name"
+            why = first if name == "all" else "there is a cut of this name already"
             raise NanoMLError(f'cut "{name}": {why}. Give each cut a name of its own.')
         self.steps.append(Step(name, len(self._weights), float(self._weights.sum())))
 

@@ -231,9 +231,8 @@ def _rich(name: str, total: float | None, unit: str) -> Iterator[Bar]:
         def render(self, task: Task) -> Text:
             return Text() if task.finished else super().render(task)
 
-    blue_or_red = BarColumn(
-        bar_width=30, complete_style="blue", finished_style="green"
-    )  # gives way on a narrow terminal
+    # gives way on a narrow terminal
+    blue_or_red = BarColumn(bar_width=30, complete_style="blue", finished_style="green")
     columns = (
         TextColumn("{task.description}"),
         blue_or_red,
