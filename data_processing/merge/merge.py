@@ -101,7 +101,9 @@ class FileContent:
         strings = self.strings.keys() | other.strings.keys()
         found += sorted(name for name in strings if self.strings.get(name) != other.strings.get(name))
         bins = self.histograms.keys() | other.histograms.keys()
-        found += sorted(name for name in bins if not _same(self.histograms.get(name), other.histograms.get(name)))
+        found += sorted(
+            name for name in bins if not _same(self.histograms.get(name, []), other.histograms.get(name, []))
+        )
         return found if self.accounting == other.accounting else [*found, f"the record {PROVENANCE}"]
 
 
@@ -110,13 +112,8 @@ def _without_counters(branches: Mapping[str, Branch]) -> list[str]:
     return [name for name in branches if name not in counters]
 
 
-def _same(one: list[NDArray[np.generic]] | None, other: list[NDArray[np.generic]] | None) -> bool:
-    return (
-        one is not None
-        and other is not None
-        and len(one) == len(other)
-        and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other))
-    )
+def _same(one: list[NDArray[np.generic]], other: list[NDArray[np.generic]]) -> bool:
+    return len(one) == len(other) and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other))
 
 
 def _parts(values: object) -> Iterator[NDArray[np.generic]]:

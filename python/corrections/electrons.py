@@ -120,7 +120,8 @@ def corrected(events: Events, electrons: ElectronCorrections, is_data: bool) -> 
             run = np.asarray(left.run)[electron.event]
             factor = energy_scale(electrons, electron.pt, eta, r9, electron.seedGain, run)
         else:
-            factor = smearing(electrons, electron.pt, eta, r9, _normal(left, electrons, electron)).nominal
+            normal = normal_of(left, electron, _SALTS[electrons.collection])
+            factor = smearing(electrons, electron.pt, eta, r9, normal).nominal
         return {pt: electron.pt * factor}
 
     return events.replaced([pt], values)
@@ -159,15 +160,12 @@ def shifted(events: Events, electrons: ElectronCorrections, name: str, direction
             larger = electron.dEsigmaUp if direction == "up" else electron.dEsigmaDown
             factor = 1 - larger / (electron.pt * np.cosh(electron.eta))
         else:
-            smeared = smearing(electrons, before.pt, eta, electron.r9, _normal(left, electrons, electron))
+            normal = normal_of(left, electron, _SALTS[collection])
+            smeared = smearing(electrons, before.pt, eta, electron.r9, normal)
             return {pt: before.pt * smeared[direction]}
         return {pt: electron.pt * factor}
 
     return events.replaced([pt], values)
-
-
-def _normal(events: Events, electrons: ElectronCorrections, electron: Flat) -> Numbers:
-    return normal_of(events, electron, _SALTS[electrons.collection])
 
 
 def _eta(events: Events, electrons: ElectronCorrections, electron: Flat) -> Numbers:

@@ -120,7 +120,16 @@ class JetEntry:
 
     def found_in(self, file: CorrectionFile, place: str) -> JetCorrections:
         """The corrections in their file, all of which are looked up; `place` is where the entry stands, for messages."""
-        return JetCorrections(file, self, place).check()
+        found = JetCorrections(file, self, place)
+        for first, _ in found.data_ranges():
+            found.level("L1L2L3Res", first)
+        found.level("L1L2L3Res")
+        for source in self.sources:
+            found.uncertainty(source)
+        if self.jer is not None:
+            assert found.resolution
+            assert found._resolution_ratio
+        return found
 
 
 class VariedCorrection:
@@ -331,18 +340,6 @@ class JetCorrections:
     def matched_only(self) -> tuple[float, float]:
         """The range of |eta| where only jets with a generated jet are smeared; an empty one without any."""
         return ends(self.entry.matched_only or "0-0")
-
-    def check(self) -> JetCorrections:
-        """Look everything up once, so that a wrong name is an error at the start."""
-        for first, _ in self.data_ranges():
-            self.level("L1L2L3Res", first)
-        self.level("L1L2L3Res")
-        for source in self.entry.sources:
-            self.uncertainty(source)
-        if self.entry.jer is not None:
-            assert self.resolution
-            assert self._resolution_ratio
-        return self
 
     @property
     def _jer(self) -> str:

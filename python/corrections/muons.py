@@ -46,17 +46,6 @@ class MuonCorrections:
         """The names of the corrections, what they are for, and their shifts, in words."""
         return ", ".join(_OF_MUONS), "muons", "muonScale, muonSmearing"
 
-    @property
-    def has_correlation(self) -> bool:
-        """Whether the file has the correlation of the uncertainties of the scale, as newer ones do."""
-        return "rho_stat" in self.file["m_mc"].axes["variation"].choices
-
-    def check(self) -> MuonCorrections:
-        """Look everything up once, so that a wrong file is an error at the start."""
-        for name in _OF_MUONS:
-            assert self.file[name]
-        return self
-
     def value(self, name: str, **inputs: Input) -> Numbers:
         """One of the corrections of the file."""
         return self.file[name](**inputs)
@@ -70,7 +59,9 @@ class MuonEntry:
 
     def found_in(self, file: CorrectionFile, place: str) -> MuonCorrections:
         """The corrections in their file; `place` is where the entry stands, for messages."""
-        return MuonCorrections(file).check()
+        for name in _OF_MUONS:  # a wrong file is an error at the start
+            assert file[name]
+        return MuonCorrections(file)
 
 
 def corrected(events: Events, muons: MuonCorrections, is_data: bool) -> Events:
@@ -182,7 +173,8 @@ def scale_uncertainty(muons: MuonCorrections, pt: Numbers, eta: Numbers, phi: Nu
         Corrected transverse momentum [GeV], direction and charge of each muon.
     """
     m, a = (muons.value(f"{name}_mc", eta=eta, phi=phi, variation="stat") for name in "ma")
-    rho = muons.value("m_mc", eta=eta, phi=phi, variation="rho_stat") if muons.has_correlation else 0.0
+    has_correlation = "rho_stat" in muons.file["m_mc"].axes["variation"].choices  # as newer files
+    rho = muons.value("m_mc", eta=eta, phi=phi, variation="rho_stat") if has_correlation else 0.0
     square = m**2 + (a * pt) ** 2 + 2 * charge * rho * m * a * pt
     return np.sqrt(np.maximum(square, 0.0))
 

@@ -126,8 +126,4 @@ def shifted(events: Events, xy: XYCorrections, name: str, direction: str) -> Eve
 
 def _replaced(events: Events, xy: XYCorrections, values: Callable[[Events], Sequence[Numbers]]) -> Events:
     names = tuple(f"{xy.entry.missing_momentum}_{quantity}" for quantity in ("pt", "phi"))
-
-    def made(left: Events) -> dict[str, Numbers]:
-        return dict(zip(names, values(left)))
-
-    return events.replaced(names, made)
+    return events.replaced(names, lambda left: dict(zip(names, values(left))))
