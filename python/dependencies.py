@@ -285,7 +285,6 @@ class _Syntaxes:
         """Save new entries; without space or a home directory each run only takes a second longer."""
         if self._is_new:
             with suppress(Exception):
-                self._path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(self._path, self._known)
             self._is_new = False
 

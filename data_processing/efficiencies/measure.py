@@ -39,9 +39,6 @@ from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import forgive
 from MLTools.NanoML.workflow.task import Task
 
-GROUPS = ("dataset", "class", "era")
-"""The groups of datasets that may have efficiencies of their own."""
-
 _FLAVOURS = {0: "light", 4: "c", 5: "b"}  # of NanoAOD's hadronFlavour
 _INPUTS = {
     "dataset": ("string", "name of the dataset"),
@@ -181,19 +178,13 @@ def text_of(corrections: Sequence[Mapping[str, object]], description: str) -> st
     return json.dumps(content, indent=1) + "\n"
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file of correctionlib."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
-
-
 @dataclass(frozen=True)
 class Measurement:
     """How efficiencies are measured."""
 
     bins: Bins
     least: float  # how many effective jets each bin must have
-    group: str = "dataset"  # what has efficiencies of its own, one of `GROUPS`: the datasets of a class may share them, or all of an era
+    group: str = "dataset"  # what has efficiencies of its own: a "dataset"; the datasets of a "class", or of an "era", may share them
     workers: int = 0  # how many files are read at the same time; 0: as many as they are worth
 
 
@@ -211,11 +202,8 @@ class _Era:
         """The entries of the YAML file that ask for the file that is made, with the efficiency that each names."""
         if self.corrections is None:
             return {}
-        entries, folder, output = (
-            Document.read(self.corrections).data or {},
-            self.corrections.parent,
-            self.output.resolve(),
-        )
+        entries = Document.read(self.corrections).data or {}
+        folder, output = self.corrections.parent, self.output.resolve()
         return {
             key: str(entry.get("name"))
             for key, entry in entries.items()
@@ -280,7 +268,7 @@ def _assumed(eras: Sequence[_Era]) -> Iterator[None]:
             if names and not era.output.exists():
                 text = text_of(assumed(names, era.datasets), "Not measured yet.")
                 made[era.output] = text
-                write(era.output, text)
+                write_text(era.output, text)
         yield
     finally:
         for path, text in made.items():
@@ -342,7 +330,7 @@ def _written(config: Config, era: _Era, tasks: Sequence[Task], how: Measurement)
             yield f"  {name}, {group}: {', '.join(map(_described, reversed(found)))}"
         corrections.append(correction(name, {dataset: by_dataset[dataset] for dataset in era.datasets}))
     about = f"Measured in simulation by NanoML; bins are joined until each has {how.least:g} effective jets."
-    write(era.output, text_of(corrections, about))
+    write_text(era.output, text_of(corrections, about))
     yield from _advice(era, names)
 
 

@@ -105,7 +105,6 @@ def _downloaded(url: str) -> Path:
     target = cache_directory() / "corrections" / url.replace("://", "/").lstrip("/")
     if target.is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as aside:
         if is_xrootd(url):
             with RemoteFile(url) as file:
