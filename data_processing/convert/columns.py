@@ -10,7 +10,7 @@ from MLTools.NanoML.contracts.hdf5 import EVENTS, METADATA, PARAMETER, RESERVED,
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio import versions
-from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.branches import Branch, counters_in
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.schema.roles import HOW
 
@@ -108,8 +108,7 @@ def event_level_branches(
     stored = [name for name in names if file.branches[name].shape in ("flat", "fixed")]
     if not patterns:
         _refuse(file, names)
-        lists = [branch for branch in file.branches.values() if branch.is_jagged]
-        counters = {f"n{name}" for branch in lists for name in (branch.collection, branch.name)}
+        counters = counters_in(file.branches.values())
         kept = [name for name in stored if name not in counters and not _matches(name, _TRIGGER_BITS)]
         return kept, len(stored) - len(kept)
     found: dict[str, None] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Optional
@@ -18,9 +18,9 @@ from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio import versions
-from MLTools.NanoML.rootio.branches import Branch
+from MLTools.NanoML.rootio.branches import Branch, counters_in
 from MLTools.NanoML.rootio.histograms import add_histogram, is_histogram
-from MLTools.NanoML.rootio.lists import Arrays, Lists, offsets_of, plain
+from MLTools.NanoML.rootio.lists import Arrays, Lists, of_type, offsets_of, plain
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, TREES, RootFile, is_tree
 from MLTools.NanoML.terminal.progress import progress
 
@@ -210,11 +210,7 @@ class TreePlan:
         for name, branch in self.columns.items():
             dtype, taken = np.dtype(branch.dtype), _taken(name, branches, self.shifted)
             if taken in arrays:
-                values = plain(arrays[taken])
-                if isinstance(values, Lists):
-                    found[name] = Lists(values.offsets, values.numbers.astype(dtype, copy=False))
-                else:
-                    found[name] = values.astype(dtype, copy=False)
+                found[name] = of_type(plain(arrays[taken]), dtype)
             elif branch.is_flat:
                 found[name] = np.zeros(length, dtype)
             else:
@@ -271,19 +267,14 @@ def plan_tree(
         for key, branch in known.items()
         if not (common and (key in lacking or types[key] is None))
     }
-    kept_counters = _counters(kept.values())
+    kept_counters = counters_in(kept.values())
     shared = {f"n{branch.collection}" for branch in kept.values() if branch.is_jagged}
     # counts are small: the type of the first file holds them, whatever the others have
     branches = {key: branch for key, branch in kept.items() if key not in kept_counters}
     branches.update({key: branch for key, branch in known.items() if key in shared})
-    counters = _counters(known.values())
+    counters = counters_in(known.values())
     filled = {key: paths for key, paths in lacking.items() if key in kept and key not in counters}
     return TreePlan(branches, filled, [key for key in known if key not in {*branches, *counters}], shifted)
-
-
-def _counters(branches: Iterable[Branch]) -> set[str]:
-    """Counters of the collections of these branches, and counters of single branches, as some writers make them."""
-    return {f"n{name}" for branch in branches if branch.is_jagged for name in (branch.collection, branch.name)}
 
 
 def _taken(name: str, branches: Mapping[str, Branch], shifted: Mapping[str, str]) -> str:
@@ -318,7 +309,7 @@ def _refuse_differences(
     fill: bool,
     common: bool,
 ) -> None:
-    counters = _counters(branch for source in sources for branch in source.branches.values())
+    counters = counters_in(branch for source in sources for branch in source.branches.values())
     missing = {key: paths for key, paths in lacking.items() if key not in counters}
     clashing = [key for key, kind in types.items() if kind is None and key not in counters]
     needed = [key for key in (*missing, *clashing) if key in _NEEDED]

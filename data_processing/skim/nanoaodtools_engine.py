@@ -36,6 +36,7 @@ from MLTools.NanoML.nanoaodtools import PostprocModule
 from MLTools.NanoML.nanoaodtools.branches import declared
 from MLTools.NanoML.nanoaodtools.record import write_tree
 from MLTools.NanoML.nanoaodtools.source import input_tree
+from MLTools.NanoML.rootio.branches import counters_in
 from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.remote.server import is_xrootd
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, RootFile
@@ -349,9 +350,7 @@ def _record(
         if accounting.is_data:
             accounting.luminosity_sections = sections_read(file, mask)
         _check(job, plan, accounting, result)
-        lists = [branch for branch in result.branches.values() if branch.is_jagged]
-        counters = {f"n{name}" for branch in lists for name in (branch.name, branch.collection)}
-        known = {*plan.kept, *plan.defaults, *counters}
+        known = {*plan.kept, *plan.defaults, *counters_in(result.branches.values())}
         columns = {name: MadeColumn.of(branch) for name, branch in result.branches.items() if name not in known}
         gone = (it for it in file.keys.items() if it[0] not in {*result.keys, PROVENANCE} and it[1] != "TDirectory")
         left_out = [f"{name} ({kind})" for name, kind in gone]

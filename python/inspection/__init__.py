@@ -5,32 +5,27 @@ Inspections of all kinds are printed or given as JSON, and show the accounting o
 
 from __future__ import annotations
 
+import codecs
+import importlib
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from rich.console import Console
 
-from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
 from MLTools.NanoML.nanoaod.accounting import Accounting, shift_changes
 from MLTools.NanoML.nanoaod.fileaccounting import NOMINAL, FileAccounting, Step, WeightSums
+from MLTools.NanoML.rootio.remote.server import is_remote
 from MLTools.NanoML.schema.plain import parsed, plain
 from MLTools.NanoML.terminal.page import Page, TableColumn, amount, count, share
 
 if TYPE_CHECKING:
     from MLTools.NanoML.nanoaod.provenance import Criteria
-
-
-import codecs
-import importlib
-import stat
-from typing import BinaryIO
-
-from MLTools.NanoML.errors import NanoMLError, explain_os_error
-from MLTools.NanoML.rootio.remote.server import is_remote
 
 _FILES_SHOWN = 8
 _ONNX_VERSION = 0x08  # tag of ir_version, the first field of an ONNX file

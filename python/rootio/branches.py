@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import uproot
@@ -80,6 +80,11 @@ class Branch:
 def flat_branch(name: str, dtype: str, title: str = "") -> Branch:
     """A branch with a number for each event, which is to be written."""
     return Branch(name, dtype, "flat", title, None, "")
+
+
+def counters_in(branches: Iterable[Branch]) -> set[str]:
+    """Counters of the collections of these branches, and counters of single branches, as some writers make them."""
+    return {f"n{name}" for branch in branches if branch.is_jagged for name in (branch.collection, branch.name)}
 
 
 class TreeBranches(Mapping[str, Branch]):

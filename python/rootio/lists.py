@@ -62,6 +62,13 @@ def plain(values: Values) -> Array | Lists:
     return Lists.of(values) if values.ndim > 1 else np.asarray(ak.to_numpy(values))
 
 
+def of_type(values: Array | Lists, dtype: np.dtype[np.generic]) -> Array | Lists:
+    """The same with numbers of a type."""
+    if isinstance(values, Lists):
+        return Lists(values.offsets, values.numbers.astype(dtype, copy=False))
+    return values.astype(dtype, copy=False)
+
+
 def array_of(values: Values) -> ak.Array:
     """An awkward array, which shares the numbers."""
     if isinstance(values, Lists):

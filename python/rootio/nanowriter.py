@@ -19,7 +19,7 @@ from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.rootio.branches import Branch, flat_branch
 from MLTools.NanoML.rootio.compression import compression_of
 from MLTools.NanoML.rootio.histograms import is_histogram
-from MLTools.NanoML.rootio.lists import Array, Arrays, Lists, Picker, Values, offsets_of, same_lists
+from MLTools.NanoML.rootio.lists import Array, Arrays, Lists, Picker, Values, of_type, offsets_of, same_lists
 from MLTools.NanoML.rootio.rootfile import PROVENANCE, TREES, RootFile, is_tree
 from MLTools.NanoML.terminal.progress import say_once
 
@@ -302,7 +302,7 @@ class _NTuple:
 
     def fill(self, columns: Mapping[str, Array | Lists]) -> None:
         """Write a cluster, by the names of all branches with counters."""
-        found = {name: _of_type(columns[name], branch) for name, branch in self._branches.items()}
+        found = {name: of_type(columns[name], np.dtype(branch.dtype)) for name, branch in self._branches.items()}
         if self._rows is not None:
             self._rows.fill(self._sink, list(found.values()))
         else:
@@ -332,13 +332,6 @@ def _form(branch: Branch) -> ak.forms.Form:
     if branch.is_fixed:
         return ak.forms.RegularForm(numbers, branch.size, parameters=title)
     return ak.forms.NumpyForm(str(branch.dtype), parameters=title)
-
-
-def _of_type(values: Array | Lists, branch: Branch) -> Array | Lists:
-    dtype = np.dtype(branch.dtype)
-    if isinstance(values, Lists):
-        return Lists(values.offsets, values.numbers.astype(dtype, copy=False))
-    return values.astype(dtype, copy=False)
 
 
 def _layout(values: Array | Lists, branch: Branch) -> ak.contents.Content:
