@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import shlex
@@ -33,6 +34,14 @@ def _installed_from() -> Optional[Path]:
         return None
     address = urlsplit(json.loads(noted).get("url", "")) if noted else urlsplit("")
     return Path(unquote(address.path)) if address.scheme == "file" else None
+
+
+def is_found(module: str) -> bool:
+    """Whether Python finds a module, which is not imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # one of its packages
+        return False
 
 
 def how_to_install(extra: str) -> str:

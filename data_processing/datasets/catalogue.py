@@ -137,7 +137,6 @@ class Catalogue:
         return [CatalogueEntry(*row) for row in self._ask("dataset", name, instance).rows]
 
     def _hint(self, name: str, instance: str) -> str:
-        """A hint for a name that is not there."""
         _, primary, _, tier = name.split("/")
         start = re.split("[_*]", primary)[0]
         wider = [f"/{primary}/*/{tier}", f"/{start}*/*/{tier}"] if start and not is_wildcard(name) else []

@@ -305,7 +305,6 @@ def _refusal(problem: urllib.error.HTTPError) -> Exception:
 
 
 def _message(row: Mapping[str, object]) -> str:
-    """The message in a row about an error."""
     error = row.get("error")
     known = (error.get("message") or error.get("reason")) if isinstance(error, dict) else error
     return " ".join(str(known or row.get("message") or "it does not say why").split())

@@ -84,7 +84,6 @@ def _check_eras(config: Config, models: Sequence[Model]) -> None:
 
 
 def _is_scored(config: Config, analysis: Analysis) -> bool:
-    """Whether an analysis has scores."""
     # without a section for them, if it trains a model, has files, and knows a value of the parameter that the model may have
     train = config.train
     return config.score is not None or (

@@ -6,7 +6,6 @@ It runs in a process of its own, in which this module is `__main__`.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pickle
 import re
@@ -26,7 +25,7 @@ from data_processing.skim.skim import plan_file, sections_read
 from MLTools.NanoML.atomic import aside_of, make_directory, replacing, write_json
 from MLTools.NanoML.dependencies import files_behind
 from MLTools.NanoML.errors import ConfigError, NanoMLError, UnreadableError, explain_os_error
-from MLTools.NanoML.installation import TO_GET_NANOAOD_TOOLS
+from MLTools.NanoML.installation import TO_GET_NANOAOD_TOOLS, is_found
 from MLTools.NanoML.loading import load_module
 from MLTools.NanoML.nanoaod.accounting import Accounting, accounting_of, check_declared, weights_in
 from MLTools.NanoML.nanoaod.fileaccounting import FileAccounting
@@ -61,7 +60,7 @@ def postprocess_file(job: SkimJob) -> Accounting:
     The output has the same events, branches and record as that of `skim_file`, and so has the accounting that is
     returned. It is an error if ROOT or nanoAOD-tools cannot be imported or cannot do the job; nothing is written then.
     """
-    missing = [name.partition(".postprocessing")[0] for name in _NEEDED if not _is_there(name)]
+    missing = [name.partition(".postprocessing")[0] for name in _NEEDED if not is_found(name)]
     if missing:
         what = "skim.modules run in nanoAOD-tools" if job.modules else "skim.engine nanoaodtools"
         raise NanoMLError(
@@ -77,13 +76,6 @@ def postprocess_file(job: SkimJob) -> Accounting:
             record = Provenance.of(file)
     assert record is not None
     return record.accounting
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # one of its packages
-        return False
 
 
 def _run(job: SkimJob, folder: Path) -> Path:

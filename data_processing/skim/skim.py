@@ -224,7 +224,6 @@ class _Chunk:
 
     @property
     def entries(self) -> int:
-        """Number of its events."""
         return self._stop - self._start
 
     @property

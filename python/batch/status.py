@@ -260,11 +260,11 @@ def _problem(
     return logged or reported or JobProblem("killed", "its process ended without a message")
 
 
-def _problem_in(log: Path, most: int = 4096) -> Optional[JobProblem]:
+def _problem_in(log: Path) -> Optional[JobProblem]:
     """The reason that the last lines of a log give."""
     try:
         with open(log, "rb") as file:
-            file.seek(max(0, log.stat().st_size - most))
+            file.seek(max(0, log.stat().st_size - 4096))
             lines = file.read().decode("utf-8", "replace").splitlines()[-20:]
     except OSError:
         return None

@@ -66,19 +66,15 @@ def datasets(source: Union[str, Path], refresh: bool, yes: bool, instance: Optio
         raise click.UsageError("The instance of a configuration's dataset is written there.")
 
     def confirm(name: str, wildcard: str, names: Sequence[str]) -> bool:
-        return _confirm(source, name, wildcard, names, yes, to_errors=as_json)
+        echo(f"{name}: {wildcard} matches {len(names)} datasets. To choose, write into {source}:", err=as_json)
+        echo_as_is(_yaml(names), err=as_json)
+        return yes or (sys.stdin.isatty() and click.confirm(f"Take all {len(names)} for {name}?", err=as_json))
 
     found = overview.overview(load(source), refresh, confirm)
     if as_json:
         echo_json(plain(found))
     else:
         _show_analysis(found)
-
-
-def _confirm(source: str, name: str, wildcard: str, names: Sequence[str], yes: bool, to_errors: bool) -> bool:
-    echo(f"{name}: {wildcard} matches {len(names)} datasets. To choose, write into {source}:", err=to_errors)
-    echo_as_is(_yaml(names), err=to_errors)
-    return yes or (sys.stdin.isatty() and click.confirm(f"Take all {len(names)} for {name}?", err=to_errors))
 
 
 def _yaml(names: Sequence[str]) -> str:

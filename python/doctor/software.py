@@ -22,7 +22,7 @@ from typing import Optional
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.installation import TO_GET_NANOAOD_TOOLS, checkout, how_to_install
+from MLTools.NanoML.installation import TO_GET_NANOAOD_TOOLS, checkout, how_to_install, is_found
 
 SECONDS = 4.0
 """The longest that one question takes."""
@@ -189,11 +189,7 @@ def root() -> Finding:
 
 def nanoaod_tools() -> Finding:
     """Check that Python finds nanoAOD-tools."""
-    try:
-        found = importlib.util.find_spec("PhysicsTools.NanoAODTools")
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
+    if not is_found("PhysicsTools.NanoAODTools"):
         mend = f"only for modules (nanoml skim --module) and --engine nanoaodtools: {TO_GET_NANOAOD_TOOLS}"
         return Finding(False, "Python finds no PhysicsTools.NanoAODTools", mend)
     return Finding(True, "PhysicsTools.NanoAODTools")

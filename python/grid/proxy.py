@@ -76,9 +76,11 @@ class Proxy:
     def problems(self, needed: timedelta = _NOW, vo: str = "cms", now: Optional[datetime] = None) -> list[GridProblem]:
         """Say what is wrong with a proxy that must be valid for `needed` from `now` (by default the present), and of a VO."""
         now, again = now or _utc(), _init_command(needed, vo)
-        found = list(self._problems_of_file(again))
+        found = list(problems_of_file("the proxy", self.path, self.owner, self.mode, again))
         if not self.is_proxy:
             return [*found, GridProblem("this is a certificate, not a proxy", again)]
+        if not self.has_key:
+            found.append(GridProblem("the proxy has no private key, so it cannot be used", again))
         late = list(problems_of_time("the proxy", self.begins, self.expires, needed, now, again))
         ours = [each for each in self.attributes if each.vo == vo]
         if not ours:
@@ -88,11 +90,6 @@ class Proxy:
             member = f"its membership in {vo}"
             late += problems_of_time(member, ours[0].begins, ours[0].expires, needed, now, again)
         return found + late
-
-    def _problems_of_file(self, again: str) -> Iterator[GridProblem]:
-        yield from problems_of_file("the proxy", self.path, self.owner, self.mode, again)
-        if self.is_proxy and not self.has_key:
-            yield GridProblem("the proxy has no private key, so it cannot be used", again)
 
     def __str__(self) -> str:
         return f"proxy {self.path} ({self.vo or 'no VO'})"

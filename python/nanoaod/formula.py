@@ -258,10 +258,6 @@ class BoundFormula:
         """As `Formula.values`, with the arrays by their names in the file."""
         return self.formula.values(self._given(arrays), length)
 
-    def entries(self, arrays: Arrays, length: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """As `Formula.entries`, with the arrays by their names in the file."""
-        return self.formula.entries(self._given(arrays), length)
-
     def _given(self, arrays: Arrays) -> Arrays:
         return {name: arrays[actual] for name, actual in self.names.items()}
 

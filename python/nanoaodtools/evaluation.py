@@ -233,7 +233,6 @@ class Evaluation:
         return _Chunk(start, stop, arrays, weights_in(self.source.file, start, stop))
 
     def _read_chunk(self, entry: int) -> None:
-        """Read the chunk with an entry."""
         if self._chunk.start <= entry < self._chunk.stop:
             return
         # the same borders for all selections on a file, so that their windows fit

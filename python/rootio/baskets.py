@@ -230,8 +230,6 @@ class Begins(NamedTuple):
 
 
 class _Basket(NamedTuple):
-    """A basket in the file."""
-
     packed: memoryview  # its content, compressed if that made it shorter
     full: int  # bytes of the content, decompressed
     border: int  # how many of these are numbers; then the beginnings of the lists follow, if it has any
