@@ -333,10 +333,7 @@ def _isin(call: Call) -> Traced:
     wanted = np.asarray(call["test_elements"]).ravel().tolist()
 
     def one_of(x: Tensor) -> Tensor:
-        found = x.equals(wanted[0])
-        for each in wanted[1:]:
-            found = found | x.equals(each)
-        return found
+        return reduce(Tensor.__or__, map(x.equals, wanted))
 
     return call.made(lists.elementwise(one_of, call.value("element")))
 
@@ -348,10 +345,7 @@ def _digitize(call: Call) -> Traced:
 
     def bin_of(x: Tensor) -> Tensor:  # that of NaN is the last
         passed = [(~(x.to("d") <= edge if right else x.to("d") < edge)).to("i") for edge in edges.tolist()]
-        total = passed[0]
-        for each in passed[1:]:
-            total = total + each
-        return total
+        return reduce(Tensor.__add__, passed)
 
     if len(edges) > 1 and not (np.diff(edges) > 0).all():
         raise NanoMLError("np.digitize needs rising edges.")

@@ -35,10 +35,6 @@ class Picked:
     operator: str
     places: Tensor
 
-    def is_like(self, other: Optional[Picked]) -> bool:
-        """Whether the same elements are picked, of any tensor."""
-        return other is not None and (self.operator, self.places) == (other.operator, other.places)
-
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
@@ -245,12 +241,10 @@ class Graph:
     constants: list[onnx.TensorProto] = field(default_factory=list)
     _known: dict[object, Tensor] = field(default_factory=dict)
     values: dict[str, NDArray[np.generic]] = field(default_factory=dict)  # the constants by their names
-    conditions: list[Tensor] = field(
-        default_factory=list
-    )  # that each event must fulfil: else what was just added means nothing
-    parts: dict[str, list[str]] = field(
-        default_factory=dict
-    )  # conditions that are all true where one made of them by `&` is
+    # that each event must fulfil: else what was just added means nothing
+    conditions: list[Tensor] = field(default_factory=list)
+    # conditions that are all true where one made of them by `&` is
+    parts: dict[str, list[str]] = field(default_factory=dict)
     # of conditions that an integer is not below a limit: the integer and the limit
     limits: dict[str, tuple[str, int]] = field(default_factory=dict)
 
@@ -288,7 +282,7 @@ class Graph:
         for each in inputs:
             if each.value is not None and each.value.size == 1:
                 parts.append(self.constant(each.value.reshape(()), each.kind))
-            elif each.picked is not None and first.is_like(each.picked):
+            elif each.picked and (each.picked.operator, each.picked.places) == (first.operator, first.places):
                 parts.append(each.picked.base)
             else:
                 return None
@@ -316,10 +310,8 @@ class Graph:
         key = self._key(operator, inputs, attributes)
         if (key, 0) not in self._known:
             names = [f"{operator}{len(self.nodes)}" + (f"_{number}" if number else "") for number in range(len(made))]
-            node = helper.make_node(
-                operator, [each.name for each in inputs], names, names[0], **attributes
-            )  # 1.20 asks for a name
-            self.nodes.append(node)
+            given = [each.name for each in inputs]
+            self.nodes.append(helper.make_node(operator, given, names, names[0], **attributes))  # 1.20 asks for a name
             width = max((each.width for each in inputs if each.rank == made[0][1]), default=0)
             for number, (name, (kind, rank)) in enumerate(zip(names, made, strict=True)):
                 self._known[key, number] = Tensor(self, name, kind, rank, width)

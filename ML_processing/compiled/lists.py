@@ -93,8 +93,10 @@ class Value:
         """Numbers with the axes that this has."""
         return Value(self.graph, self.axes, data, valid=valid)
 
-    def if_valid(self, valid: Tensor) -> Value:
-        """None where `valid` is false."""
+    def if_valid(self, valid: Optional[Tensor]) -> Value:
+        """None where `valid` is false, if it is given."""
+        if valid is None:
+            return self
         return replace(self, valid=valid if self.valid is None else self.valid & valid)
 
 
@@ -208,9 +210,8 @@ def _longer(value: Value, size: int) -> tuple[Value, Tensor]:
 
 def axes_of(values: Sequence[Value]) -> tuple[Axis, ...]:
     """The axes of what is computed from aligned values: where one has a dimension of one, those of another."""
-    depth = max(len(each.axes) for each in values)
     found = []
-    for level in range(depth):
+    for level in range(max(len(each.axes) for each in values)):
         ours = [each.axes[level] for each in values if len(each.axes) > level]
         found.append(next((each for each in ours if not _is_single(each)), ours[0]))
     return tuple(found)
@@ -221,11 +222,8 @@ def elementwise(function: Callable[..., Tensor], *values: Value) -> Value:
     parts = aligned(values)
     axes, graph = axes_of(parts), parts[0].graph
     tensors = [each.numbers.lifted(1 + len(axes)) if each.numbers.rank else each.numbers for each in parts]
-    valid: Any = None
-    for each in parts:
-        if each.valid is not None:
-            here = each.valid.lifted(1 + len(axes))
-            valid = here if valid is None else valid & here
+    flags = [each.valid for each in parts if each.valid is not None]
+    valid = reduce(Tensor.__and__, (each.lifted(1 + len(axes)) for each in flags)) if flags else None
     return Value(graph, axes, function(*tensors), valid=valid)
 
 
@@ -277,9 +275,7 @@ def picked(value: Value, positions: Value) -> tuple[Value, Tensor]:
         wanted = (wanted < 0).where(wanted + total, wanted)
         inside = (wanted >= 0) & (wanted < total)
         places = inside.where(wanted, 0)
-    valid = positions.valid
-    made = value.mapped(lambda each: each.at(places), axes)
-    return (made if valid is None else made.if_valid(valid)), inside
+    return value.mapped(lambda each: each.at(places), axes).if_valid(positions.valid), inside
 
 
 def extreme_place(value: Value, operator: str) -> Value:
@@ -320,15 +316,9 @@ def combinations(value: Value, number: int) -> list[Value]:
     places = np.array(list(itertools.combinations(range(size), number)), np.int64).reshape(-1, number)
     if not len(places):  # ONNX Runtime has no extremes of nothing
         places, there = np.zeros((1, number), np.int64), there & ~there
-    mask = there.take(places[:, 0])
-    for column in range(1, number):
-        mask = mask & there.take(places[:, column])
+    mask = reduce(Tensor.__and__, map(there.take, places.T))
     axes = (*value.axes[:-1], Axis(len(places), mask))
-    made = []
-    for column in range(number):
-        where = places[:, column]
-        made.append(value.mapped(lambda each, where=where: each.take(where), axes))  # type: ignore[misc]
-    return made
+    return [value.mapped(lambda each, where=where: each.take(where), axes) for where in places.T]  # type: ignore[misc]
 
 
 def products(one: Value, other: Value, nested: bool) -> tuple[Value, Value]:

@@ -20,9 +20,8 @@ from MLTools.NanoML.model.inside import FOLD, shapes_of
 
 _PREFIX = "network_"
 _AXES = "last_axis_of_all"
-_NEWEST = (
-    20  # opset in which a selection can be written: operators that it uses take bfloat16 from 21 on, or whatever comes
-)
+# opset in which a selection can be written: operators that it uses take bfloat16 from 21 on, or whatever comes
+_NEWEST = 20
 
 
 def network_inputs(
@@ -129,13 +128,10 @@ def joined(
             "the networks cannot be told apart in the graph of the model, as where they have branches or loops of their own (If, Loop, "
             "Scan), so an event could not go through the network of its fold. Write the network without them, for example with torch.where."
         )
-    nodes = list(whole.graph.node)
-    result = _branches(nodes, _PREFIX + mean, _PREFIX + each, description.folds) if parts else None
-    made.graph.node.extend(
-        result if result is not None else [*nodes, helper.make_node("Identity", [_PREFIX + mean], [mean])]
-    )
-    if result is not None:
-        made.graph.node.append(helper.make_node("Identity", ["scores_0"], [mean]))
+    nodes, scores = list(whole.graph.node), _PREFIX + mean
+    if parts:
+        nodes, scores = _branches(nodes, scores, _PREFIX + each, description.folds), "scores_0"
+    made.graph.node.extend([*nodes, helper.make_node("Identity", [scores], [mean])])
     for was, now in zip(networks.domain, description.domain, strict=True):
         for name, read in ((was.tensor, now.tensor), (was.mask, now.mask)):
             made.graph.node.extend([helper.make_node("Identity", [feeds[name]], [read])] if name and read else [])
@@ -225,24 +221,18 @@ def _needed(nodes: Sequence[onnx.NodeProto], *outputs: str) -> list[onnx.NodePro
 def _branches(nodes: Sequence[onnx.NodeProto], mean: str, each: str, folds: int) -> list[onnx.NodeProto]:
     """Nested If nodes: the network of the event's fold, or else all networks and their mean."""
     together = next(node for node in nodes if each in node.output)
-    otherwise = _body(
-        [*_needed(nodes, mean), helper.make_node("Identity", [mean], ["scores_mean"])], "scores_mean", "mean"
-    )
-    made: list[onnx.NodeProto] = []
+    made = [*_needed(nodes, mean), helper.make_node("Identity", [mean], ["scores_mean"])]
+    otherwise = _body(made, "scores_mean", "mean")
     for fold in reversed(range(folds)):
-        then = _one_network(nodes, together.input[fold], fold)
-        choice = helper.make_node(
-            "If", [f"is_fold_{fold}"], [f"scores_{fold}"], then_branch=then, else_branch=otherwise
-        )
-        made = [choice]
-        otherwise = _body([choice], f"scores_{fold}", f"from{fold}")
+        branches = {"then_branch": _one_network(nodes, together.input[fold], fold), "else_branch": otherwise}
+        made = [helper.make_node("If", [f"is_fold_{fold}"], [f"scores_{fold}"], **branches)]
+        otherwise = _body(made, f"scores_{fold}", f"from{fold}")
     number = helper.make_node("Constant", [], ["fold_start"], value_ints=[0])
     first = helper.make_node("Gather", [FOLD, "fold_start"], ["fold_row"], axis=0)
     conditions = [number, first]
     for fold in range(folds):
-        value = helper.make_node(
-            "Constant", [], [f"fold_{fold}"], value=helper.make_tensor("", KINDS["f"], [1, 1], [fold])
-        )
+        tensor = helper.make_tensor("", KINDS["f"], [1, 1], [fold])
+        value = helper.make_node("Constant", [], [f"fold_{fold}"], value=tensor)
         conditions += [value, helper.make_node("Equal", ["fold_row", f"fold_{fold}"], [f"is_fold_{fold}"])]
     return [*conditions, *made]
 

@@ -41,11 +41,7 @@ def first_difference(trace: Trace, steps: Sequence[Step], feed: Mapping[str, NDA
 def _leaves(value: Value, name: str = "") -> list[tuple[str, Value]]:
     if value.fields is None:
         return [(name, value)]
-    made = []
-    for field, each in value.fields.items():
-        valid = value.valid
-        made += _leaves(each if valid is None else each.if_valid(valid), field)
-    return made
+    return [leaf for field, each in value.fields.items() for leaf in _leaves(each.if_valid(value.valid), field)]
 
 
 def _tensors(step: Step) -> list[Tensor]:
@@ -81,17 +77,14 @@ def tensors_of(steps: Sequence[Step]) -> dict[str, Tensor]:
 
 def _difference(step: Step, concrete: Any, found: Mapping[str, NDArray[np.generic]]) -> str:
     for name, leaf in _leaves(step.value):
-        expected = concrete[name] if name and step.value.fields is not None and _has(concrete, name) else None
-        if name and expected is None:
-            continue  # a coordinate that the engine keeps in another form
-        problem = _of_leaf(step, leaf, concrete if expected is None else expected, found)
+        if name:
+            known = concrete.dtype.names or () if isinstance(concrete, np.ndarray) else concrete.fields
+            if name not in known:
+                continue  # a coordinate that the engine keeps in another form
+        problem = _of_leaf(step, leaf, concrete[name] if name else concrete, found)
         if problem:
             return f"{name} {problem}".strip()
     return ""
-
-
-def _has(concrete: Any, name: str) -> bool:
-    return name in (concrete.dtype.names or ()) if isinstance(concrete, np.ndarray) else name in concrete.fields
 
 
 def _of_leaf(step: Step, leaf: Value, concrete: object, found: Mapping[str, NDArray[np.generic]]) -> str:

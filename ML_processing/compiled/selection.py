@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
@@ -215,7 +214,7 @@ class TracedSelection:
         with selection._explained(), quiet(), functions_of_arrays():
             if selection.dataset.triggers:
                 fired = [events[name] for name in selection.dataset.triggers]
-                events = cutflow.cut("trigger", functools.reduce(np.logical_or, fired), events)
+                events = cutflow.cut("trigger", reduce(np.logical_or, fired), events)
             watched = _Watched.like(selection.dataset)
             left, made = selection.of_dataset(watched).select(events, cutflow)
             self.used_dataset = watched.used | ({"triggers"} if selection.dataset.triggers else set())
@@ -229,7 +228,7 @@ class TracedSelection:
         if not of_same_events(scope, (*before, last)):
             raise NanoMLError("the events that are returned are not those that passed the last cut.")
         self.cuts = tuple(name for name, _, _ in cutflow.masks)
-        self._flow = [_all(self.graph, (*outer, mask)) for _, outer, mask in cutflow.masks]
+        self._flow = [reduce(Tensor.__and__, (*outer, mask)) for _, outer, mask in cutflow.masks]
         self.passed = self._flow[-1]
         self.columns = {name: self._column(name, made[name], scope) for name in self.selection.columns}
         self.collections: dict[str, Value] = {}
@@ -267,7 +266,7 @@ class TracedSelection:
         graph, passed = self.graph, self.passed
         found = {"passed": passed.to("f").lifted(2), "cuts": graph.table(self._flow).to("f")}
         failed = self._failed() or [passed & ~passed]
-        found[UNDECIDED] = functools.reduce(Tensor.__or__, failed).to("f").lifted(2)
+        found[UNDECIDED] = reduce(Tensor.__or__, failed).to("f").lifted(2)
         if self.columns:
             rows = [each if each.value is None else passed.where(each, each) for each in self.columns.values()]
             table = passed.where(graph.table(rows), 0.0)
@@ -282,13 +281,11 @@ class TracedSelection:
             mask = passed.lifted(2) & lists.filled_mask(record)
             values = graph.joined([each.numbers.to("d").lifted(3) for each in record.fields.values()])
             found[f"made_{name}"], found[f"made_{name}_mask"] = mask.where(values, 0.0).to("f"), mask.to("f")
-        return {**found, "failed": functools.reduce(Tensor.__or__, failed).to("f").lifted(2)}
+        return {**found, "failed": reduce(Tensor.__or__, failed).to("f").lifted(2)}
 
     def _failed(self) -> list[Tensor]:
         """For each line that needs something, whether an event that was still there lacks it: the engine would have stopped."""
-        return [
-            ~condition if not scope else _all(self.graph, scope) & ~condition for scope, condition in self.trace.demands
-        ]
+        return [reduce(Tensor.__and__, scope) & ~it if scope else ~it for scope, it in self.trace.demands]
 
     def model(
         self, outputs: Mapping[str, Tensor], others: Sequence[Tensor] = ()
@@ -299,11 +296,6 @@ class TracedSelection:
         """
         graph, used = _pruned(self.graph, self.inputs, [*outputs.values(), *others])
         return _model(graph, used, outputs), used
-
-
-def _all(graph: Graph, scope: Scope) -> Tensor:
-    """Whether an event has passed all of these cuts."""
-    return functools.reduce(Tensor.__and__, scope)
 
 
 def _check(what: str, array: object, scope: Scope) -> None:

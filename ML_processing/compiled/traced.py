@@ -94,12 +94,8 @@ class Traced(NDArrayOperatorsMixin):
         if "out" in options:
             raise NanoMLError("an array cannot be changed in place: write `x = x + 1` instead of `x += 1`.")
         if method != "__call__" or options:
-            what = (
-                f"np.{ufunc.__name__}.{method}"
-                if method != "__call__"
-                else f"np.{ufunc.__name__} with {', '.join(options)}"
-            )
-            raise NanoMLError(f"{what} {UNKNOWN}")
+            what = f".{method}" if method != "__call__" else f" with {', '.join(options)}"
+            raise NanoMLError(f"np.{ufunc.__name__}{what} {UNKNOWN}")
         return apply_ufunc(ufunc, inputs)
 
     def __awkward_function__(self, function: Callable[..., Any], _arrays: object, args: object, options: object) -> Any:
@@ -201,9 +197,7 @@ class Traced(NDArrayOperatorsMixin):
         concrete = self._concrete[name]  # raises if there is none
         if fields is None or name not in fields:
             raise NanoMLError(f"`{name}` is not in all of the lists that were put together.")
-        found = fields[name]
-        valid = self._value.valid
-        return self._made(found if valid is None else found.if_valid(valid), concrete)
+        return self._made(fields[name].if_valid(self._value.valid), concrete)
 
     def _picked(self, what: Traced) -> Traced:
         concrete, mine, other = what._concrete, self._value, what._value

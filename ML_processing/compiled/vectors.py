@@ -30,8 +30,7 @@ _COORDINATE = {name: coordinate for coordinate, names in _NAMES.items() for name
 
 def _given(vector: Value, coordinate: str) -> Optional[Value]:
     fields = vector.fields or {}
-    found = next((fields[name] for name in _NAMES[coordinate] if name in fields), None)
-    return found if found is None or vector.valid is None else found.if_valid(vector.valid)
+    return next((fields[name].if_valid(vector.valid) for name in _NAMES[coordinate] if name in fields), None)
 
 
 def _of(function: Callable[..., Tensor], vector: Value, *coordinates: str) -> Value:
