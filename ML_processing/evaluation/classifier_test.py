@@ -14,7 +14,7 @@ from ML_processing.evaluation.scored import OutOfFold, inputs_of, sampled
 from ML_processing.evaluation.sections.importance import permutation_importance, shuffled
 from ML_processing.evaluation.sections.inputs import correlation
 from ML_processing.events.data import Table
-from ML_processing.events.survey import Split
+from ML_processing.events.survey import splits_by
 from ML_processing.metrics.measured import PAIR, Measured, effective_events, number
 from ML_processing.metrics.roc import auc, auc_difference
 from MLTools.NanoML.terminal.progress import progress
@@ -81,18 +81,15 @@ class ClassifierTest:
         if self.is_apart and self.telling:
             text += f"; they differ in {', '.join(self.telling[:_LISTED])}"
         if self.is_apart and self.correlation is not None and self.correlation.deviations > _CORRELATED:
-            pair = self.correlation
-            text += (
-                f"; the correlation of {' and '.join(pair.names)} is {pair.data:.2f} instead of {pair.simulation:.2f}"
-            )
+            names, pair = " and ".join(self.correlation.names), self.correlation
+            text += f"; the correlation of {names} is {pair.data:.2f} instead of {pair.simulation:.2f}"
         return f"{text}."
 
     @property
     def telling(self) -> list[str]:
         """The inputs without which the two are told apart less well, by at least two standard deviations."""
-        return [
-            it.name for it in self.inputs if it.loss is not None and it.error is not None and it.loss > 2 * it.error
-        ]
+        known = (it for it in self.inputs if it.loss is not None and it.error is not None)
+        return [it.name for it in known if it.loss > 2 * it.error]
 
 
 def classifier_test(expected: OutOfFold, data: OutOfFold) -> ClassifierTest | None:
@@ -106,7 +103,9 @@ def classifier_test(expected: OutOfFold, data: OutOfFold) -> ClassifierTest | No
     joint = _joint(expected, data)
     if joint is None:
         return None
-    splits, seed = _splits(joint), data.seed
+    # as in a training, but by another hash: a single network tests on events of one fold only
+    fold, seed = (joint.hashes() >> np.uint64(8)).astype(np.int64) % _FOLDS, data.seed
+    splits = splits_by(fold, _FOLDS, _FOLDS)
     scores, predict = np.zeros((len(joint), 2)), []
     with progress("tell data from simulation", len(splits), "folds") as bar:
         for split in splits:
@@ -172,17 +171,6 @@ def _joint(expected: OutOfFold, data: OutOfFold) -> Table | None:
         about = replace(table.about, classes=["simulation", "data"], targets=())
         parts.append(replace(part, labels=np.full(len(part), label), weights=(part.weights * factors), about=about))
     return Table.join(parts)
-
-
-def _splits(table: Table) -> list[Split]:
-    """As in a training, but by another hash: a single network tests on events of one fold only."""
-    fold = (table.hashes() >> np.uint64(8)).astype(np.int64) % _FOLDS
-    rows = [np.flatnonzero(fold == i) for i in range(_FOLDS)]
-    splits = []
-    for i in range(_FOLDS):
-        after = (i + 1) % _FOLDS
-        splits.append(Split(i, np.flatnonzero((fold != i) & (fold != after)), rows[after], rows[i]))
-    return splits
 
 
 def _mean(parts: list[Measured], shared: float = 1.0) -> Measured:

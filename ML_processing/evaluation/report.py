@@ -143,7 +143,10 @@ def verdict(found: Evaluation) -> list[Answer]:
     missing -= {f"#{kind.name}" for kind, it in found.sections.items() if it is not None and kind.caption.title}
     linked = [replace(it, link=it.link or f"#{kind.name}") for kind in kinds for it in _answers(kind, found)]
     answers = [replace(it, link="#numbers") if it.link in missing else it for it in linked]
-    return [*(_with_enough_events(it, found.too_few) for it in answers), _sound(found)]
+    if found.too_few:
+        few = f"But there are too few events for an answer: {found.too_few}."
+        answers = [replace(it, state="open", text=f"{it.text} {few}") if it.state == "good" else it for it in answers]
+    return [*answers, _sound(found)]
 
 
 def _answers(kind: type[Part], found: Evaluation) -> Iterable[Answer]:
@@ -158,13 +161,6 @@ def _digest(found: Evaluation, first: Answer) -> Digest:
     measured = found.of(Classification)
     area = (number(measured.auc.network), "AUC of the networks") if measured else ("", "")
     return Digest(*area, first.text)
-
-
-def _with_enough_events(answer: Answer, too_few: str) -> Answer:
-    """An answer that is good only if every class has enough events for it."""
-    if answer.state != "good" or not too_few:
-        return answer
-    return replace(answer, state="open", text=f"{answer.text} But there are too few events for an answer: {too_few}.")
 
 
 def _sound(found: Evaluation) -> Answer:
@@ -223,11 +219,8 @@ def _numbers(found: Evaluation) -> str:
     for name, it in events.classes.items():
         count = "blind" if name in found.hidden else f"{it.total.events:,}"
         error = abs(it.total.sum_of_weights) / it.effective**0.5 if it.effective else 0.0
-        total, negative = (
-            with_error(it.total.sum_of_weights, error),
-            _share(it.negative, 0 if name in found.hidden else it.total.events),
-        )
-        rows.append([name, count, total, f"{it.effective:,.0f}", negative])
+        negative = _share(it.negative, 0 if name in found.hidden else it.total.events)
+        rows.append([name, count, with_error(it.total.sum_of_weights, error), f"{it.effective:,.0f}", negative])
     tested = "" if found.hidden else f"{events.tested:,} of {events.total:,} events are tested."
     head = ["class", "events", "sum of weights", "effective events", "negative weights"]
     of_events = table(head, rows) + f"<p>{tested}</p>" + _reweighted(events.reweighted)

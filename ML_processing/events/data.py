@@ -173,6 +173,10 @@ class Table:
         columns = [self.extras[name] for name in self.about.targets or self.about.estimates]
         return np.stack(columns, axis=1) if columns else np.empty((len(self), 0), np.float32)
 
+    def column(self, name: str) -> Floats:
+        """A feature, or another column, float32 of shape (N,)."""
+        return self.features[:, self.names.index(name)] if name in self.names else self.extras[name]
+
     def inputs(self) -> Iterator[tuple[str, Floats]]:
         """Values of all inputs by their full names; of collections the objects, without padding."""
         yield from zip(self.names, self.features.T, strict=True)

@@ -222,12 +222,13 @@ def split_count(folds: int) -> tuple[int, int]:
 def make_splits(table: Table, folds: int) -> list[Split]:
     """Split the events by `train.folds`: network i tests on fold i, validates on fold i + 1, trains on the rest."""
     k, networks = split_count(folds)
-    fold = table.folds(k)
-    splits = []
-    for i in range(networks):
-        held_out = (fold == i) | (fold == (i + 1) % k)
-        splits.append(Split(i, *(np.flatnonzero(part) for part in (~held_out, fold == (i + 1) % k, fold == i))))
-    return splits
+    return splits_by(table.folds(k), k, networks)
+
+
+def splits_by(fold: NDArray[np.int64], k: int, networks: int) -> list[Split]:
+    """The same by the fold of each event among `k`."""
+    parts = [(i, fold == (i + 1) % k, fold == i) for i in range(networks)]
+    return [Split(i, *map(np.flatnonzero, (~(after | test), after, test))) for i, after, test in parts]
 
 
 def class_factors(labels: NDArray[np.int64], weights: NDArray[Any], classes: list[str]) -> NDArray[np.float64]:

@@ -67,14 +67,10 @@ class Network(nn.Module):
         size = shape.targets or shape.outputs
         self.register_buffer("target_center", torch.zeros(size))
         self.register_buffer("target_width", torch.ones(size))
-        self.others = self._heads(is_own)
-
-    def _heads(self, is_own: bool) -> dict[str, int]:
-        """The heads beside the first; a NanoMLError if a user's core does not give what it should."""
-        known = {CLASSES: self.shape.outputs, TARGETS: self.shape.targets or self.shape.outputs}
-        sizes = sizes_of_heads(self.core, self.scaling(_example(self.shape)), known, is_own)
+        sizes = sizes_of_heads(core, self.scaling(_example(shape)), {CLASSES: shape.outputs, TARGETS: size}, is_own)
         main = CLASSES if CLASSES in sizes else TARGETS
-        return {name: sizes[name] for name in sorted(sizes, key=lambda name: name != TARGETS) if name != main}
+        rest = (name for name in sizes if name != main)
+        self.others = {name: sizes[name] for name in sorted(rest, key=lambda name: name != TARGETS)}
 
     def fit(
         self,
@@ -118,9 +114,10 @@ def scores_of(outputs: Tensor, classes: int) -> Tensor:
 def _example(shape: Shape) -> Inputs:
     """Two events for trying a network."""
     objects = {
-        it.name: (torch.zeros(2, it.max, len(it.fields)), torch.ones(2, it.max).bool()) for it in shape.collections
+        it.name: ObjectTensors(torch.zeros(2, it.max, len(it.fields)), torch.ones(2, it.max).bool())
+        for it in shape.collections
     }
-    return Inputs(torch.zeros(2, len(shape.features)), {name: ObjectTensors(*it) for name, it in objects.items()})
+    return Inputs(torch.zeros(2, len(shape.features)), objects)
 
 
 class Ensemble(nn.Module):

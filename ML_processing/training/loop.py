@@ -279,13 +279,9 @@ class _Loop:
     def _loss(self, events: EventTensors) -> tuple[float, Outputs, Tensor | None]:
         """Weighted mean loss without dropout, the outputs, and the loss of each event if there is one."""
         outputs = outputs_of(self.state.judged, events, self.device)
-        mean, losses = self.judging.of_events(outputs, events, self._size)
+        # so many events have a loss together, if it is not that of single events
+        mean, losses = self.judging.of_events(outputs, events, max(self.config.batch_size, 256))
         return mean, outputs, losses
-
-    @property
-    def _size(self) -> int:
-        """Events of which a loss is computed together, if it is not that of single events."""
-        return max(self.config.batch_size, 256)
 
     def _explain(self, inputs: Inputs, where: str) -> str:
         """Why a loss is not finite: an input, or steps that were too large."""

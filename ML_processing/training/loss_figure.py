@@ -11,6 +11,8 @@ from ML_processing.training.description import Epoch
 from MLTools.NanoML.report.figures import in_style, legend_above, line, single
 from MLTools.NanoML.report.section import Style
 
+_DOTTED = (0, (2, 1.5))
+
 
 @in_style
 def losses(style: Style, histories: Sequence[Sequence[Epoch]], is_boosted: bool) -> Figure:
@@ -22,21 +24,12 @@ def losses(style: Style, histories: Sequence[Sequence[Epoch]], is_boosted: bool)
             [getattr(entry, key) for entry in history] for key in ("epoch", "train_loss", "validation_loss")
         )
         best = int(np.argmin(validation))
-        axes.plot(
-            epoch,
-            validation,
-            color=color,
-            lw=2,
-            label=f"Fold {i + 1} of {len(histories)}" if len(histories) > 1 else "Network",
-        )
-        axes.plot(epoch, train, color=color, lw=1.6, ls=(0, (2, 1.5)))
+        label = f"Fold {i + 1} of {len(histories)}" if len(histories) > 1 else "Network"
+        axes.plot(epoch, validation, color=color, lw=2, label=label)
+        axes.plot(epoch, train, color=color, lw=1.6, ls=_DOTTED)
         axes.plot(epoch[best], validation[best], "o", color=color, mec="black", ms=9)
-    for label, look in (
-        ("Validation", {"ls": "-"}),
-        ("Training", {"ls": (0, (2, 1.5))}),
-        ("Kept", {"ls": "", "marker": "o"}),
-    ):
-        axes.plot([], [], color="black", label=label, **look)
+    for label, ls, marker in (("Validation", "-", ""), ("Training", _DOTTED, ""), ("Kept", "", "o")):
+        axes.plot([], [], color="black", label=label, ls=ls, marker=marker)
     axes.set_xlabel("Round" if is_boosted else "Epoch")
     axes.set_ylabel("Weighted mean loss")
     legend_above(axes)

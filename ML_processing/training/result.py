@@ -98,11 +98,8 @@ class ResultEvents:
                 for number, it in enumerate(channels):
                     if it.era == era:
                         rows = np.flatnonzero(_inside(table, it.region))
-                        value = (
-                            np.full(len(table), np.nan, np.float32)
-                            if it.quantity in scores
-                            else _column(table, it.quantity)
-                        )
+                        unknown = it.quantity in scores
+                        value = np.full(len(table), np.nan, np.float32) if unknown else table.column(it.quantity)
                         parts.append((slim[rows], np.full(len(rows), number), np.column_stack([varied, value])[rows]))
         channel, every = (np.concatenate([part[number] for part in parts]) for number in (1, 2))
         k, networks = split_count(config.folds)
@@ -308,7 +305,3 @@ def _inside(table: Table, region: str) -> NDArray[np.bool_]:
     if column is None and region != EVERYWHERE:
         raise NanoMLError(f"fit.channels: the HDF5 files do not tell which events are in {region}. Convert again.")
     return np.ones(len(table), bool) if column is None else table.extras[column] > 0
-
-
-def _column(table: Table, name: str) -> NDArray[np.float32]:
-    return table.features[:, table.names.index(name)] if name in table.names else table.extras[name]

@@ -156,16 +156,15 @@ class Flattening:
         """From the events of a training; the bins of each column have the same number of them."""
         bins = _BINS.get(len(columns), 6)
         shares = np.arange(1, bins) / bins
-        values = (_values(table, name) for name in columns)
+        values = map(table.column, columns)
         edges = [np.unique(np.quantile(it[np.isfinite(it)].astype(np.float64), shares)) for it in values]
         made = cls(tuple(columns), edges, np.ones((1, 1)))
         count, labels, classes = int(np.prod([len(it) + 2 for it in edges])), table.labels, len(table.classes)
         places = labels * count + made._places(table)
         sums = np.bincount(places, np.abs(table.weights), classes * count).reshape(classes, count)
         spectra = sums / sums.sum(axis=1, keepdims=True)
-        factors = np.divide(spectra.mean(axis=0), spectra, out=np.ones_like(spectra), where=spectra > 0).clip(
-            max=_LARGEST
-        )
+        factors = np.divide(spectra.mean(axis=0), spectra, out=np.ones_like(spectra), where=spectra > 0)
+        factors = factors.clip(max=_LARGEST)
         return replace(made, factors=factors / (spectra * factors).sum(axis=1, keepdims=True))
 
     def of(self, table: Table) -> Table:
@@ -176,11 +175,7 @@ class Flattening:
         """The bin of each event; what is not finite is in one of its own."""
         place = np.zeros(len(table), np.int64)
         for name, edges in zip(self.columns, self.edges, strict=True):
-            values = _values(table, name)
+            values = table.column(name)
             found = np.where(np.isfinite(values), np.searchsorted(edges, values, "right"), len(edges) + 1)
             place = place * (len(edges) + 2) + found
         return place
-
-
-def _values(table: Table, name: str) -> NDArray[np.float32]:
-    return table.extras[name] if name in table.extras else table.features[:, table.names.index(name)]
