@@ -133,28 +133,25 @@ def closure_stage(analysis: Analysis) -> Stage | None:
 
 def evaluate_stage(analysis: Analysis) -> Stage:
     """The reports of the trainings."""
-    return Stage("evaluate", [_evaluation(analysis, era) for era in analysis.config.trainings])
-
-
-def _evaluation(analysis: Analysis, era: str | None) -> Task:
-    """The report of a training."""
-    config = analysis.config
+    config, tasks = analysis.config, []
     assert config.train is not None
-    run, files = Layout.of(config).training(era), training_files(config, era)
     wanted = config.evaluate or Evaluate()
     compare = _files(config, wanted.compare, "evaluate", "compare")
-    data = _compared_data(analysis, wanted, files, era)
-    eras = _files_by_era(config) if era is None else {era: files}
-    repeats = RepeatRequest(wanted.seeds, tuple(sorted(wanted.learning_curve)), wanted.left_out)
-    if repeats != NO_REPEATS:
-        repeats = replace(repeats, target=target_of(config, era))
+    # files that are made elsewhere may be of any era
+    known = config.eras if config.train.files is None else ()
+    asked = RepeatRequest(wanted.seeds, tuple(sorted(wanted.learning_curve)), wanted.left_out)
     settings, code = _settings(config, "ML_processing.evaluation.report", *MODULES)
-    signal, model = settings.signal, settings.model
-    job = EvaluateJob(run, files, compare, data, eras, repeats, signal, model)
-    outputs = (run / "metrics.json", run / MEASURED)
-    folders = (run, repeats_of(run)) if repeats != NO_REPEATS else (run,)
-    made = {"outputs": outputs, "folders": folders, "cache": (run / OUTPUTS,)}
-    return Task.of("evaluate", era or "report", _evaluate, job, code, **made)
+    for era in config.trainings:
+        run, files = Layout.of(config).training(era), training_files(config, era)
+        data = _compared_data(analysis, wanted, files, era)
+        eras = {era: files} if era is not None else {it: own for it in known if (own := _simulation_of(config, it))}
+        repeats = asked if asked == NO_REPEATS else replace(asked, target=target_of(config, era))
+        job = EvaluateJob(run, files, compare, data, eras, repeats, settings.signal, settings.model)
+        outputs = (run / "metrics.json", run / MEASURED)
+        folders = (run, repeats_of(run)) if repeats != NO_REPEATS else (run,)
+        made = {"outputs": outputs, "folders": folders, "cache": (run / OUTPUTS,)}
+        tasks.append(Task.of("evaluate", era or "report", _evaluate, job, code, **made))
+    return Stage("evaluate", tasks)
 
 
 def report_stage(analysis: Analysis) -> Stage:
@@ -192,14 +189,6 @@ def _compared_data(analysis: Analysis, wanted: Evaluate, files: Sequence[Path], 
     opened = tuple(name for name in wanted.data_in if all((name, each) in blinded.opened for each in known_eras))
     limit = config.blind.signal_over_root_background if isinstance(config.blind, Blind) else None
     return DataRequest(tuple(wanted.data_in), shares, data, simulation, luminosity, limit, opened, hidden)
-
-
-def _files_by_era(config: Config) -> dict[str, tuple[Path, ...]]:
-    """The HDF5 files of each era that are trained on; none if they cannot be told apart."""
-    assert config.train is not None
-    if config.train.files is not None:
-        return {}
-    return {era: files for era in config.eras if (files := _simulation_of(config, era))}
 
 
 def _simulation_of(config: Config, era: str | None) -> tuple[Path, ...]:
