@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,8 @@ def _nothing(study: Study) -> str:
 
 def _counts(study: Study) -> str:
     count = Counter(it.state for it in study.trials())
-    words = {
-        TrialState.COMPLETE: "ended",
-        TrialState.PRUNED: "pruned",
-        TrialState.FAIL: "failed",
-        TrialState.RUNNING: "not ended",
-    }
-    parts = [f"{count[it]} {word}" for it, word in words.items() if count[it]]
+    words = {"COMPLETE": "ended", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "not ended"}
+    parts = [f"{count[TrialState[it]]} {word}" for it, word in words.items() if count[TrialState[it]]]
     return f"{count.total()} trials: {', '.join(parts)}"
 
 
@@ -185,10 +181,8 @@ def _test(study: Study, files: Sequence[Path], train: Train, variants: Mapping[s
 
     scores = scored(table)
     if table.about.targets:
-        return {
-            "events": len(table),
-            **{name: {"rmse": rmse(table.about.targets, it, table)} for name, it in scores.items()},
-        }
+        errors = {name: {"rmse": rmse(table.about.targets, it, table)} for name, it in scores.items()}
+        return {"events": len(table), **errors}
     judge, events = runs["best"].discriminant, (table.labels, table.weights)
     found = {name: judge.area(it, *events) for name, it in scores.items()}
     if "own" in scores:
@@ -288,18 +282,15 @@ def history(study: Study, style: Style) -> Figure:
     """The metric of each trial, and the best so far."""
     figure, axes = single(style, f"{len(study.trials())} trials")
     for i, (state, label) in enumerate(_ENDS.items()):
-        found = [it for it in study.trials() if it.state == state and it.value is not None]
+        found = [it for it in _ended(study) if it.state == state]
         if found:
             look = {"color": line(i, 2)["color"], "mec": "black", "mew": 0.5, "ms": 8, "ls": ""}
             numbers, values = [it.number for it in found], [_value(it) for it in found]
             axes.plot(numbers, values, "os"[i], label=label, **look)
-    best: list[tuple[int, float]] = []
-    choose = max if study.larger_is_better else min
-    for trial in study.trials():
-        if trial.state == TrialState.COMPLETE and trial.value is not None:
-            best.append((trial.number, choose(trial.value, best[-1][1]) if best else trial.value))
-    best.append((study.trials()[-1].number, best[-1][1]))
-    axes.step(*zip(*best, strict=True), where="post", color="black", lw=2, label="Best so far")
+    complete = [it for it in _ended(study) if it.state == TrialState.COMPLETE]
+    best = [*accumulate(map(_value, complete), max if study.larger_is_better else min)]
+    numbers = [*(it.number for it in complete), study.trials()[-1].number]
+    axes.step(numbers, [*best, best[-1]], where="post", color="black", lw=2, label="Best so far")
     axes.set_xlabel("Trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(_metric(study))
@@ -328,8 +319,7 @@ def slices(study: Study, style: Style) -> Figure:
     names = list(study.space.axes)
     columns = 3 if len(names) in (3, 5, 6, 9) else 4
     figure, panels = grid(style, len(names), f"{len(study.trials())} trials", columns)
-    trials = [it for it in study.trials() if it.state in _ENDS and it.value is not None]
-    best = study.best()
+    trials, best = _ended(study), study.best()
     for name, axes in zip(names, panels, strict=False):
         _slice(axes, study, name, trials, best)
     return figure
@@ -378,6 +368,11 @@ def _set_range(axes: Axes, axis: Axis) -> None:
         axes.set_xlim(axis.low - room, axis.high + room)
 
 
+def _ended(study: Study) -> list[FrozenTrial]:
+    """The trials that have a value."""
+    return [it for it in study.trials() if it.state in _ENDS and it.value is not None]
+
+
 def _value(trial: FrozenTrial) -> float:
     assert trial.value is not None
     return trial.value
@@ -389,8 +384,7 @@ def _metric(study: Study) -> str:
 
 def _zoom(axes: Axes, study: Study) -> None:
     """Show the better trials: a few bad ones would leave no room for them."""
-    known = (it.value for it in study.trials() if it.state in _ENDS)
-    values = [value for value in known if value is not None and math.isfinite(value)]
+    values = [value for it in _ended(study) if math.isfinite(value := _value(it))]
     low, middle, high = np.quantile(values, [0, 0.5, 1])
     if study.larger_is_better:
         low = max(low, middle - 4 * (high - middle) - 1e-9)

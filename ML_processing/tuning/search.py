@@ -145,7 +145,11 @@ class _Workers:
             late = self._job.deadline is not None and time.time() > self._job.deadline
             if not late and study.has_work(self._job.most):
                 while len(self._members) < self._size:
-                    self._start()
+                    mine, theirs = self._context.Pipe(duplex=False)
+                    process = self._context.Process(target=_member, args=(self._job, theirs))
+                    process.start()
+                    theirs.close()
+                    self._members.append((process, mine))
             self._check()
             if status.update():
                 self._deaths = 0  # with progress it is worth replacing workers that are killed
@@ -154,23 +158,14 @@ class _Workers:
                 return
             time.sleep(_EVERY)
 
-    def _start(self) -> None:
-        mine, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_member, args=(self._job, theirs))
-        process.start()
-        theirs.close()
-        self._members.append((process, mine))
-
     def _check(self) -> None:
         """Forget those that have ended; raises NanoMLError if one could not continue, or they are killed repeatedly."""
-        for member in list(self._members):
-            process, pipe = member
-            if process.is_alive():
-                continue
-            process.join()
-            self._members.remove(member)
-            if process.exitcode != 0:
-                self._explain(process, pipe)
+        for process, pipe in list(self._members):
+            if not process.is_alive():
+                process.join()
+                self._members.remove((process, pipe))
+                if process.exitcode != 0:
+                    self._explain(process, pipe)
 
     def _explain(self, process: SpawnProcess, pipe: Connection) -> None:
         try:
