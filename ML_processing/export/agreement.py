@@ -229,9 +229,8 @@ def _rounding(sample: Sample, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         return flat if array.ndim == 1 else ak.unflatten(flat, ak.num(array))
 
     try:
-        distance = _distances(
-            _engine(again.changed({name: moved(array) for name, array in again.arrays.items()})), _engine(again)
-        )
+        other = again.changed({name: moved(array) for name, array in again.arrays.items()})
+        distance = _distances(_engine(other), _engine(again))
     except NanoMLError:  # it stops at some of these events
         return np.zeros(len(rows), bool)
     return np.asarray((~(distance <= COLUMNS)).reshape(len(rows), _DRAWS).any(axis=1))

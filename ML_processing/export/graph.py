@@ -133,9 +133,7 @@ def _capture(ensemble: nn.Module, names: list[str], sample: Sample, path: Path, 
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             warnings.filterwarnings("ignore", category=FutureWarning)
             warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.onnx")  # that axes have one name
-            ensemble(
-                *example
-            )  # what a network computes once, from its weights, is computed before tensors have no values
+            ensemble(*example)  # what a network computes once, from its weights, before tensors have no values
             captured = torch.export.export(ensemble, example, dynamic_shapes=shapes)
             program = torch.onnx.export(
                 captured,

@@ -91,20 +91,8 @@ def preprocess_of(description: Description) -> dict[str, object]:
     if description.parameter is not None:
         raise NanoMLError("preprocess.json: RecoBTag's producers cannot give a model its parameter.")
     tensor = description.features
-    info = {
-        "median": 0.0,
-        "norm_factor": 1.0,
-        "replace_inf_value": 0.0,
-        "lower_bound": -_BOUND,
-        "upper_bound": _BOUND,
-        "pad": 0.0,
-    }
-    return {
-        "input_names": [tensor.tensor],
-        "output_names": description.output_columns,
-        tensor.tensor: {
-            "var_names": list(tensor.columns),
-            "var_length": 1,
-            "var_infos": dict.fromkeys(tensor.columns, info),
-        },
-    }
+    info = {"median": 0.0, "norm_factor": 1.0, "replace_inf_value": 0.0}
+    info |= {"lower_bound": -_BOUND, "upper_bound": _BOUND, "pad": 0.0}
+    infos = dict.fromkeys(tensor.columns, info)
+    variables = {"var_names": list(tensor.columns), "var_length": 1, "var_infos": infos}
+    return {"input_names": [tensor.tensor], "output_names": description.output_columns, tensor.tensor: variables}

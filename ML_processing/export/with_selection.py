@@ -135,12 +135,8 @@ def first_events(
                     if actual is None:
                         raise NanoMLError(f"{path}: has no branch {name}, which the model reads.")
                     names[name] = actual
-            collections |= bound.collections
-            collections |= {
-                name: file.branches[actual].collection or ""
-                for name, actual in names.items()
-                if file.branches[actual].is_jagged
-            }
+            jagged = {name: it for name, actual in names.items() if (it := file.branches[actual]).is_jagged}
+            collections |= bound.collections | {name: it.collection or "" for name, it in jagged.items()}
             arrays = file.read(list(dict.fromkeys(names.values())), 0, left)
             parts.append({name: arrays[actual] for name, actual in names.items()})
             left -= len(next(iter(arrays.values())))
@@ -281,19 +277,9 @@ def _describe(
     events = next((each for each in used if not each.collection), None)
     features = None if events is None else Input(EVENTS, events.names, types(events), None, ())
     objects = tuple(
-        ObjectInput(
-            each.collection,
-            each.names,
-            types(each),
-            None,
-            (),
-            f"{each.collection}_mask",
-            each.collection,
-            each.size,
-            None,
-        )
-        for each in used
-        if each.collection
+        ObjectInput(it.collection, it.names, types(it), None, (), f"{it.collection}_mask", it.collection, it.size, None)
+        for it in used
+        if it.collection
     )
     mean = description.output_tensors[0]
     return replace(
