@@ -16,7 +16,6 @@ from MLTools.NanoML.report.section import COLORS, PRIVATE_WORK, Style
 from MLTools.NanoML.report.stack import Bins
 from MLTools.NanoML.schema.plain import plain
 from statistical_analysis.fit import (
-    CREATOR,
     FitJob,
     fitted_processes,
     judged,
@@ -27,7 +26,7 @@ from statistical_analysis.fit import (
     translate,
     whole,
 )
-from statistical_analysis.inference import FitOrigin, infer
+from statistical_analysis.inference import infer
 from statistical_analysis.model import FitChannel, completed
 from statistical_analysis.report.page import no_fit_report, report
 from statistical_analysis.report.plots import ONE_SIGMA, UP, Axis, draw_results, draw_smoothed
@@ -111,7 +110,7 @@ def fit_workspace(
     modifiers = (it for channel in content["channels"] for sample in channel["samples"] for it in sample["modifiers"])
     kinds = {it["name"]: _GROUPS[it["type"]] for it in modifiers if it["type"] in _GROUPS}
     groups = completed({}, kinds) if model is None else model.groups
-    results = infer(content, FitOrigin(CREATOR, unblinded), is_blind, groups, toys, strengths)
+    results = infer(content, unblinded, is_blind, groups, toys, strengths)
     results = replace(results, processes=fitted_processes(content, {}))
     if model is not None:
         axes = {it.name: Axis(it.title, Bins(np.array(it.edges))) for it in model.channels}
@@ -141,7 +140,7 @@ def check(
         fitted = [it["name"] for it in content["channels"]]
         job, templates, unbinned = read_fit(job)
         right, points = _conditions(job, style, templates, fitted), points_of(job, unbinned)
-    found = experiment(content, CREATOR, strength, count, seed, points)
+    found = experiment(content, strength, count, seed, points)
     draw_experiments(style, found, right, make_directory(directory) / "toys")
     found.write(directory / "toys.json")
     return found.lines()

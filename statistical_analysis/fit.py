@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import make_directory, write_json
 from MLTools.NanoML.config.fit import EVERYWHERE, Fit, LogNormal
 from MLTools.NanoML.contracts.blinding import Unblinding
@@ -27,14 +26,13 @@ from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.schema.roles import HOW, READS, WRITES
 from MLTools.NanoML.terminal.progress import say
 from statistical_analysis.model import StatisticalModel, no_signal, statistical_model
-from statistical_analysis.results import FittedProcess, NoFit, Results, Yields
+from statistical_analysis.results import CREATOR, FittedProcess, NoFit, Results, Yields
 from statistical_analysis.samples import Remark
 from statistical_analysis.workspace import CARDS, for_combine, model_in, with_range, workspace, write_datacard
 
 if TYPE_CHECKING:
     from statistical_analysis.unbinned import Points
 
-CREATOR = f"NanoML {__version__}"
 _ROUNDING = 1e-4  # relative, of a sum of weights
 _MOST = 8  # names in a sentence
 _NOTHING = Template(np.zeros(1), np.zeros(1))
@@ -185,19 +183,19 @@ def _results(
     unbinned: Sequence[UnbinnedChannel],
 ) -> Results:
     """Fit, and write the workspace; the last channel of a name is that of this fit."""
-    from statistical_analysis.inference import FitOrigin, expectation, infer
+    from statistical_analysis.inference import expectation, infer
 
     place, content, is_blind = job.directory / "workspace.json", workspace(model), model.asimov is not None
     points = points_of(job, unbinned)
     write_json(place, content)
-    origin = FitOrigin(CREATOR, unblinded, job.hypothesis, tuple(job.log))
-    results = whole(infer(content, origin, is_blind, model.groups, job.settings.toys, points=points), model)
+    results = whole(infer(content, unblinded, is_blind, model.groups, job.settings.toys, points=points), model)
     write_json(place, with_range(content, {it.strength.name: it.farthest for it in results.by_strength}))
     # as it was expected before: without data
     expected = expectation(content, job.settings.toys, points) if job.log and not is_blind else results.expected
     parts = [f"{it.name}: {it.note}" for it in channels.values() if it.share < 1]
     noted = tuple(replace(it, note=channels[it.name].note) for it in results.channels)
-    return replace(results, channels=noted, expected="; ".join([expected, *parts]))
+    results = replace(results, channels=noted, expected="; ".join([expected, *parts]))
+    return replace(results, hypothesis=job.hypothesis, log=tuple(job.log))
 
 
 def whole(results: Results, model: StatisticalModel) -> Results:

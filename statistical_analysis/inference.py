@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Optional
 
 import numpy as np
 from scipy.stats import chi2
 
 from MLTools.NanoML.config.fit import AUTO, NEVER, Fit
-from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.densities import UnbinnedChannel
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import NanoMLError
@@ -23,6 +22,7 @@ from statistical_analysis.maximum import Maximum, maximum, mirrored
 from statistical_analysis.model import StatisticalModel
 from statistical_analysis.results import (
     CONSTRAINED,
+    CREATOR,
     FREE,
     OF_DATA,
     OF_DENSITIES,
@@ -57,19 +57,9 @@ _REACH = 3.0  # of a scan, in standard deviations
 _BINS = ((OF_DENSITIES, 10, False), ("in 30 bins of the share of signal", 30, False), (OF_EVENTS, 10, True))
 
 
-@dataclass(frozen=True)
-class FitOrigin:
-    """Where results come from: version, who unblinded the analysis, the hypothesis, and all unblindings."""
-
-    creator: str
-    unblinded: Optional[str] = None
-    hypothesis: Optional[str] = None
-    log: tuple[Unblinding, ...] = ()
-
-
 def infer(
     workspace: Mapping[str, object],
-    origin: FitOrigin,
+    unblinded: Optional[str],
     is_blind: bool,
     groups: Mapping[str, Collection[str]] | None = None,
     toys: int | str = AUTO,
@@ -82,6 +72,8 @@ def infer(
     ----------
     workspace
         A workspace of pyhf, whose measurements have signal strengths as parameters of interest.
+    unblinded
+        Who unblinded the analysis, and when.
     is_blind
         Whether nothing may depend on observed data: then they are replaced, in all channels, by what is expected with
         signal strengths of one (for limits: of zero of this signal) before any fit.
@@ -107,10 +99,11 @@ def infer(
 
     def of_strength(each: Likelihood) -> StrengthResults:
         strength = parameters[each.poi]
+        impacts = (Impact(name, *change[:, each.poi].tolist()) for name, change in moved.items())
         return StrengthResults(
             _signals(workspace, strength.name),
             strength,
-            _impacts(moved, each.poi),
+            tuple(sorted(impacts, key=lambda it: -it.size)),
             () if strength.is_at_bound else _breakdown(each, covariance, groups or {}),
             _scan(each, data, best, strength.error or float(covariance[each.poi, each.poi] ** 0.5)),
             each.highest,
@@ -121,21 +114,19 @@ def infer(
     chosen = [number for number in range(len(parameters)) if not likelihood.is_fixed[number]]
     errors = np.sqrt(np.diag(covariance))[chosen]
     correlations = covariance[np.ix_(chosen, chosen)] / np.outer(errors, errors)
-    state = "blinded" if is_blind else origin.unblinded or "with data"
+    state = "blinded" if is_blind else unblinded or "with data"
     return Results(
         **vars(first),
-        creator=origin.creator,
+        creator=CREATOR,
         summary="; ".join([*map(_in_words, seen, found), state]),
-        unblinded=None if is_blind else origin.unblinded,
+        unblinded=None if is_blind else unblinded,
         parameters=tuple(parameters[number] for number in chosen),
         correlations=tuple(tuple(float(it) for it in row) for row in correlations),
         goodness=None if is_blind or points else _goodness(likelihood, data, best),
         channels=_channels(likelihood, best, covariance, None if is_blind else data),
         others=tuple(others),
         contours=contours(likelihood, data, best, covariance),
-        hypothesis=origin.hypothesis,
         expected="; ".join(expected(each, it.limit, it.significance) for each, it in zip(seen, found, strict=True)),
-        log=origin.log,
         negative=_negative(likelihood.finest(best.at)) if points else 0.0,
     )
 
@@ -251,11 +242,8 @@ def _in_words(likelihood: Likelihood, found: StrengthResults) -> str:
 def _parameters(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Floats) -> list[Parameter]:
     found, at_bounds, signless = [], likelihood.at_bounds(best.at), mirrored(likelihood, data, best)
     for number, (name, kind) in enumerate(zip(likelihood.names, likelihood.kinds, strict=True)):
-        value, error, width = (
-            float(best.at[number]),
-            float(np.sqrt(covariance[number, number])),
-            likelihood.widths[number],
-        )
+        value, error = float(best.at[number]), float(np.sqrt(covariance[number, number]))
+        width = likelihood.widths[number]
         pull = None if kind == FREE else float((value - likelihood.start[number]) / width)
         constraint = None if kind == FREE else float(error / width)
         is_at_bound = number in at_bounds
@@ -283,13 +271,6 @@ def changes(likelihood: Likelihood, data: Floats, best: Maximum, covariance: Flo
                 moved.append(slopes * shift)
         found[likelihood.names[number]] = np.array(moved)
     return found
-
-
-def _impacts(moved: Mapping[str, Floats], poi: int) -> tuple[Impact, ...]:
-    """The changes of a signal strength, the largest first."""
-    return tuple(
-        sorted((Impact(name, *each[:, poi].tolist()) for name, each in moved.items()), key=lambda it: -it.size)
-    )
 
 
 def _breakdown(

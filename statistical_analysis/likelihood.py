@@ -335,29 +335,18 @@ class Likelihood:
         found = [np.array(self._alone(at, places[it], new[:, it], data)) for it in some]
         return np.concatenate([np.zeros((len(new), 0)), *found], axis=1)[:, : len(places)]
 
-    @cached_property
-    def _expected(self) -> Any:
-        return jax.jit(self.model.expected_data)
-
     def _events(self, at: Any) -> Any:
         return self.model.main_model.expected_data(at, return_by_sample=True)
 
-    @cached_property
-    def _by_sample(self) -> Any:
-        return jax.jit(self._events)
-
-    @cached_property
-    def _slopes(self) -> Any:
-        return jax.jit(jax.jacfwd(self._events))
+    _expected = cached_property[Any](lambda self: jax.jit(self.model.expected_data))
+    _by_sample = cached_property[Any](lambda self: jax.jit(self._events))
+    _slopes = cached_property[Any](lambda self: jax.jit(jax.jacfwd(self._events)))
+    _many = cached_property[Any](lambda self: jax.jit(jax.vmap(self.twice_nll_at, (0, None))))
 
     @cached_property
     def value_and_slope(self) -> Any:
         """Twice the negative logarithm at some parameters, with some data, and its derivatives by the parameters."""
         return jax.jit(jax.value_and_grad(self.twice_nll_at))
-
-    @cached_property
-    def _many(self) -> Any:
-        return jax.jit(jax.vmap(self.twice_nll_at, (0, None)))
 
     @cached_property
     def _alone(self) -> Any:

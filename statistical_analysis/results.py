@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional
 
+from MLTools.NanoML import __version__
 from MLTools.NanoML.atomic import write_json
 from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.templates import Hypothesis, Origin
@@ -17,7 +18,7 @@ from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.schema.plain import DAMAGE, build, content_of, plain
 from MLTools.NanoML.schema.roles import READS, WRITES
 
-SCHEMA = 3
+SCHEMA, CREATOR = 3, f"NanoML {__version__}"
 LEVEL = 0.95
 """The confidence level of limits."""
 CONSTRAINED, FREE, STATISTICAL = "constrained", "free", "statistical"

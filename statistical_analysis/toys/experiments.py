@@ -20,7 +20,7 @@ from MLTools.NanoML.terminal.progress import Bar, progress
 from statistical_analysis.asymptotic import BANDS, OutOfReachError, cls, discovery_statistic
 from statistical_analysis.likelihood import Floats, Likelihood
 from statistical_analysis.maximum import Maximum, maximum
-from statistical_analysis.results import LEVEL, STATISTICAL, Limit, Significance
+from statistical_analysis.results import CREATOR, LEVEL, STATISTICAL, Limit, Significance
 from statistical_analysis.toys.batch import ManyMaxima, Maxima
 from statistical_analysis.unbinned import Points
 
@@ -276,15 +276,13 @@ class Experiments:
         error = self.count**-0.5
         constrained = [it for it in others if it.kind != STATISTICAL]
         share = self.covered / self.count
+        both = (("likelihood ratio", np.mean(self.roots), np.std(self.roots)), ("error", poi.mean, poi.width))
         found = [
             f"{self.count} pseudo-experiments with a signal strength of {self.strength:g}:",
             f"best fit {np.mean(self.fitted):.3g} ± {spread * error:.2g}",
             *(
                 f"pulls by the {what} {mean:+.2f} ± {error:.2f} on average, {width:.2f} ± {error / 2**0.5:.2f} wide"
-                for what, mean, width in (
-                    ("likelihood ratio", np.mean(self.roots), np.std(self.roots)),
-                    ("error", poi.mean, poi.width),
-                )
+                for what, mean, width in both
             ),
             f"{LEVEL:.0%} limits{' by toys' if self.is_by_toys else ''} cover in {share:.1%} "
             f"(± {(share * (1 - share)) ** 0.5 * error:.1%})".replace("%", " %"),
@@ -299,7 +297,7 @@ class Experiments:
 
 
 def experiment(
-    workspace: Mapping[str, object], creator: str, strength: float, count: int, seed: int, points: Points | None = None
+    workspace: Mapping[str, object], strength: float, count: int, seed: int, points: Points | None = None
 ) -> Experiments:
     """Throw and fit pseudo-experiments of a model; its data are not used.
 
@@ -326,31 +324,21 @@ def experiment(
         fixed = many(toys, truth, {poi: strength}, bar=bar)
         found = q_tilde(fixed, many(toys, truth, lowest=0.0, bar=bar), strength, poi)
         is_by_toys = background_events(likelihood, strength or 1.0) < FEWEST
-        if is_by_toys:
-            levels = _by_toys(many, likelihood, found, strength, bar)
-        else:
-            levels = _asymptotic(many, likelihood, found, toys, strength, bar)
+        levels = _by_toys(many, found, strength, bar) if is_by_toys else _asymptotic(many, found, toys, strength, bar)
     errors = np.array([_errors(likelihood, *each) for each in zip(toys, free.at, strict=True)])
     distances = (free.at - truth) / errors
     roots = np.copysign(np.sqrt(np.maximum(fixed.twice_nll - free.twice_nll, 0.0)), free.at[:, poi] - strength)
     chosen = [poi, *(int(it) for it in np.flatnonzero(~likelihood.is_fixed) if it != poi)]
-    pulls = (
-        Pulls(
-            likelihood.names[it],
-            likelihood.kinds[it],
-            float(np.nanmean(distances[:, it])),
-            float(np.nanstd(distances[:, it])),
-        )
-        for it in chosen
-    )
+    columns = ((likelihood.names[it], likelihood.kinds[it], distances[:, it]) for it in chosen)
+    pulls = tuple(Pulls(name, kind, float(np.nanmean(x)), float(np.nanstd(x))) for name, kind, x in columns)
     return Experiments(
-        creator,
+        CREATOR,
         strength,
         seed,
         tuple(free.at[:, poi].tolist()),
         tuple(float(it) if np.isfinite(it) else None for it in errors[:, poi]),
         tuple(roots.tolist()),
-        tuple(pulls),
+        pulls,
         int(np.sum(levels >= 1 - LEVEL)),
         is_by_toys,
     )
@@ -365,11 +353,9 @@ def _errors(likelihood: Likelihood, data: Floats, at: Floats) -> Floats:
     return np.where(errors > 0, errors, np.nan)
 
 
-def _asymptotic(
-    many: ManyMaxima, likelihood: Likelihood, found: Floats, toys: Floats, strength: float, bar: Bar
-) -> Floats:
+def _asymptotic(many: ManyMaxima, found: Floats, toys: Floats, strength: float, bar: Bar) -> Floats:
     """CLs of the true strength in each pseudo-experiment, from its test statistic, by asymptotic formulae."""
-    poi, truth = likelihood.poi, likelihood.with_strength(strength)
+    likelihood, poi, truth = many.likelihood, many.likelihood.poi, many.likelihood.with_strength(strength)
     without = likelihood.with_strength(0.0)[None]
     if likelihood.distributions is None:  # else a data set of each would have all events of the reference
         without = many(toys, truth, {poi: 0.0}, bar=bar).at
@@ -378,9 +364,10 @@ def _asymptotic(
     return cls(found, np.sqrt(np.maximum(at_truth - at_zero, 0)))
 
 
-def _by_toys(many: ManyMaxima, likelihood: Likelihood, found: Floats, strength: float, bar: Bar) -> Floats:
+def _by_toys(many: ManyMaxima, found: Floats, strength: float, bar: Bar) -> Floats:
     """The same by more pseudo-experiments, all with the true parameters."""
-    poi, truth, random = likelihood.poi, likelihood.with_strength(strength), np.random.default_rng(COUNT)
+    likelihood, poi, random = many.likelihood, many.likelihood.poi, np.random.default_rng(COUNT)
+    truth = likelihood.with_strength(strength)
     with_signal, without = (
         q_tilde(many(each, truth, {poi: strength}, bar=bar), many(each, truth, lowest=0.0, bar=bar), strength, poi)
         for each in (throw(likelihood, at, COUNT, random) for at in (truth, likelihood.with_strength(0.0)))

@@ -26,7 +26,7 @@ from MLTools.NanoML.rootio.histograms import root_histogram
 from services.workspaces import free, sample, several
 from statistical_analysis.card import read_card
 from statistical_analysis.fit import translate
-from statistical_analysis.inference import FitOrigin, infer
+from statistical_analysis.inference import infer
 from statistical_analysis.likelihood import _INTERPOLATION
 from statistical_analysis.model import Range, StatisticalModel, statistical_model
 from statistical_analysis.workspace import for_combine, model_in, workspace, write_datacard
@@ -215,7 +215,7 @@ def test_nothing_was_counted_where_no_other_background_is(tmp_path: Path) -> Non
     card = "imax 1\nObservation 2\nbin 1 1\nprocess 0 1\nprocess S B\nrate 3 0\nside gmN 0 - 0.3\n"
     (tmp_path / "card.txt").write_text(card)
     model = read_card(tmp_path / "card.txt")
-    found = infer(workspace(model), FitOrigin("NanoML", "with data"), False, model.groups, "never")
+    found = infer(workspace(model), "with data", False, model.groups, "never")
 
     def twice_nll(strength: float) -> float:
         at = minimize_scalar(lambda n: _twice_nll(2, 3 * strength + 0.3 * n) + _twice_nll(0, n), bounds=(0, 20))

@@ -18,13 +18,13 @@ from scipy.optimize import brentq
 
 from MLTools.NanoML.errors import NanoMLError
 from services.workspaces import MU, Workspace, free, norm, of_simulation, sample, several, shape, simple, spec
-from statistical_analysis.inference import FitOrigin, expected_limit, infer
+from statistical_analysis.inference import expected_limit, infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.results import TOTAL, Results, read_results
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
-ORIGIN = FitOrigin("NanoML", "unblinded by me@here on 2026-01-01")
+UNBLINDED = "unblinded by me@here on 2026-01-01"
 
 
 def workspace(observed: Sequence[float], control: Sequence[float] = ()) -> Workspace:
@@ -44,18 +44,18 @@ def counting(observed: float, signal: float, background: float, error: float = 0
 
 @pytest.fixture(scope="module")
 def usual(compiled_once: None) -> Results:
-    return infer(workspace([64, 61]), ORIGIN, is_blind=False)
+    return infer(workspace([64, 61]), UNBLINDED, is_blind=False)
 
 
 @pytest.fixture(scope="module")
 def shifted(compiled_once: None) -> Results:
     """With a control region of 10 % more events than expected."""
-    return infer(workspace([66, 44], [11000]), ORIGIN, is_blind=False, groups={"rates": ["norm", "other"]})
+    return infer(workspace([66, 44], [11000]), UNBLINDED, is_blind=False, groups={"rates": ["norm", "other"]})
 
 
 def test_a_counting_experiment_has_the_significance_and_the_limit_of_the_formulae() -> None:
     s, b = 10.0, 50.0
-    found = infer(counting(50, s, b), ORIGIN, is_blind=True)
+    found = infer(counting(50, s, b), UNBLINDED, is_blind=True)
     # equation 97 of arXiv:1007.1727
     assert found.significance.expected == pytest.approx(math.sqrt(2 * ((s + b) * math.log(1 + s / b) - s)), rel=1e-3)
     median = brentq(lambda mu: math.sqrt(2 * (mu * s - b * math.log(1 + mu * s / b))) - 1.959964, 0.1, 10)
@@ -68,7 +68,7 @@ def test_a_counting_experiment_has_the_significance_and_the_limit_of_the_formula
 
 def test_an_uncertain_background_lowers_the_significance_as_the_formula_says() -> None:
     s, b, error = 10.0, 50.0, 8.0
-    found = infer(counting(50, s, b, error), ORIGIN, is_blind=True)
+    found = infer(counting(50, s, b, error), UNBLINDED, is_blind=True)
     variance = error**2  # equation 20 of G. Cowan's note on the discovery sensitivity, with the same Poisson constraint
     first = (s + b) * math.log((s + b) * (b + variance) / (b**2 + (s + b) * variance))
     second = b**2 / variance * math.log(1 + variance * s / (b * (b + variance)))
@@ -78,7 +78,7 @@ def test_an_uncertain_background_lowers_the_significance_as_the_formula_says() -
 @pytest.mark.parametrize("observed", [(64, 61), (50, 30)])
 def test_results_are_those_of_pyhf(observed: tuple[float, float]) -> None:
     content = workspace(observed)
-    found = infer(content, ORIGIN, is_blind=False, strengths=(-2.0, 10.0))
+    found = infer(content, UNBLINDED, is_blind=False, strengths=(-2.0, 10.0))
     pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(), precision="64b")
     settings = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}
     model = pyhf.Workspace(content).model(modifier_settings=settings)
@@ -145,12 +145,12 @@ def test_impacts_of_asymmetric_variations_are_searched_as_quickly(down: float, m
 
 def test_a_strength_at_the_end_of_its_range_has_an_upper_error_alone() -> None:
     s, b, seen = 10.0, 20.0, 8
-    found = infer(counting(seen, s, b), ORIGIN, is_blind=False, strengths=(0.0, 50.0), toys="never")
+    found = infer(counting(seen, s, b), UNBLINDED, is_blind=False, strengths=(0.0, 50.0), toys="never")
     upper = brentq(lambda mu: 2 * (mu * s - seen * math.log(1 + mu * s / b)) - 1, 0.01, 5)
     assert found.strength.error == pytest.approx(upper, rel=1e-3)
     assert found.summary.endswith("signal strength 0.000 +0.082; unblinded by me@here on 2026-01-01")
     assert found.breakdown == ()
-    above = infer(counting(30, s, b), ORIGIN, is_blind=False, strengths=(0.0, 0.5), toys="never")
+    above = infer(counting(30, s, b), UNBLINDED, is_blind=False, strengths=(0.0, 0.5), toys="never")
     assert (above.strength.value, above.strength.error, above.strength.measured) == (0.5, None, "0.5")
 
 
@@ -159,7 +159,7 @@ def test_the_error_is_broken_down_by_groups() -> None:
     s, b = 50.0, 1000.0
     content = simple([s + b], [s], [b], norm("theory", 1.02), norm("jes", 1.03), of_simulation("SR", [20.0]))
     groups = {"theory": ["theory"], "jets": ["jes"], "both": ["theory", "jes"]}
-    found = infer(content, ORIGIN, is_blind=False, groups=groups)
+    found = infer(content, UNBLINDED, is_blind=False, groups=groups)
     sizes = {"statistics of data": math.sqrt(s + b), "statistics of simulation": 20, "theory": 20, "jets": 30}
     sizes["both"] = math.hypot(20, 30)
     expected = {name: size / s for name, size in sizes.items()}
@@ -200,8 +200,8 @@ def test_the_scan_has_the_statistical_errors_of_the_data(usual: Results) -> None
 
 
 def test_nothing_of_a_blind_fit_depends_on_observed_data(tmp_path: Path) -> None:
-    first = infer(workspace([64, 61], [9000]), ORIGIN, is_blind=True)
-    assert infer(workspace([20, 300], [7]), ORIGIN, is_blind=True) == first
+    first = infer(workspace([64, 61], [9000]), UNBLINDED, is_blind=True)
+    assert infer(workspace([20, 300], [7]), UNBLINDED, is_blind=True) == first
     assert first.unblinded is first.goodness is None
     assert all(channel.observed is None for channel in first.channels)
     assert first.summary.endswith("; blinded")
@@ -220,9 +220,9 @@ def two_signals(data: Sequence[float], *strengths: str, of_second: Sequence[floa
 
 def test_each_strength_has_the_results_of_a_fit_in_which_the_others_are_free() -> None:
     """Nothing of them depends on data as long as they are blind."""
-    found = infer(two_signals([80, 70], "mu_A", "mu_B"), ORIGIN, is_blind=True)
-    assert infer(two_signals([7, 9], "mu_A", "mu_B"), ORIGIN, is_blind=True) == found
-    alone = infer(two_signals([3, 5], "mu_B"), ORIGIN, is_blind=True)
+    found = infer(two_signals([80, 70], "mu_A", "mu_B"), UNBLINDED, is_blind=True)
+    assert infer(two_signals([7, 9], "mu_A", "mu_B"), UNBLINDED, is_blind=True) == found
+    alone = infer(two_signals([3, 5], "mu_B"), UNBLINDED, is_blind=True)
     (_, second) = found.by_strength
     assert (found.signals, second.signals, alone.signals) == (("A",), ("B",), ("B",))
     assert second.strength == alone.strength
@@ -240,13 +240,13 @@ def test_each_strength_has_the_results_of_a_fit_in_which_the_others_are_free() -
 
 def test_signals_that_cannot_be_told_apart() -> None:
     with pytest.raises(NanoMLError, match="has no maximum: mu_A, mu_B can have any value together"):
-        infer(two_signals([80, 70], "mu_A", "mu_B", of_second=[9, 5]), ORIGIN, is_blind=False)
+        infer(two_signals([80, 70], "mu_A", "mu_B", of_second=[9, 5]), UNBLINDED, is_blind=False)
     with pytest.raises(NanoMLError, match="no events in any channel of the fit: nothing can be said about mu_B"):
         Likelihood(two_signals([80, 70], "mu_A", "mu_B", of_second=[0, 0]))
 
 
 def test_no_event_at_all_gives_a_limit() -> None:
-    found: Any = infer(counting(0, 3.0, 2.0, 0.2), ORIGIN, is_blind=False)
+    found: Any = infer(counting(0, 3.0, 2.0, 0.2), UNBLINDED, is_blind=False)
     assert found.strength.value <= 0
     # the asymptotic formulae are rough for so few events; CLs of none observed is exp(-3 mu): 1.0
     assert 0.4 < found.limit.observed < 1.2
@@ -262,7 +262,7 @@ def fitted(mass: int) -> Results:
     content: dict[str, Any] = json.loads((directory / "BkgOnly.json").read_text())
     patch = json.loads((directory / f"patch.DS_{mass}_1_Staus.json").read_text())
     content = jsonpatch.apply_patch(content, patch)
-    return infer(content, FitOrigin("NanoML", "published"), is_blind=False, toys="never")
+    return infer(content, "published", is_blind=False, toys="never")
 
 
 @pytest.mark.exhaustive("a published search")

@@ -28,7 +28,7 @@ from services.workspaces import (
 )
 from statistical_analysis import asymptotic
 from statistical_analysis.asymptotic import cls, contours
-from statistical_analysis.inference import FitOrigin, infer
+from statistical_analysis.inference import infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum, moves_of
 from statistical_analysis.report.verdict import verdict
@@ -39,7 +39,6 @@ CHOSEN = (
     "two equal", "same side", "two minima by shape", "tiny errors of simulation", "10^6 events with 10 %", "no event in a bin",
     "variation below nothing", "free background at its bound", "nothing but the strength", "random 23",
 )  # fmt: skip
-ORIGIN = FitOrigin("NanoML")
 
 
 @pytest.mark.exhaustive("many models, from many starts, against another minimiser")
@@ -82,7 +81,7 @@ def test_a_fit_with_a_fixed_parameter_does_not_end_above_the_minimum(
 
 def test_a_free_background_in_the_only_bin_stands_for_the_signal() -> None:
     with pytest.raises(NanoMLError, match="has no maximum: (mu|norm_B0|norm_B0, mu) can have any value"):
-        infer(random_workspace(679), ORIGIN, False, toys="never")
+        infer(random_workspace(679), None, False, toys="never")
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
@@ -93,7 +92,7 @@ def test_what_cannot_be_fitted(name: str) -> None:
 
 
 def answers(workspace: Workspace) -> dict[str, tuple[str, str]]:
-    found = infer(workspace, FitOrigin("NanoML", "with data"), False, toys="never")
+    found = infer(workspace, "with data", False, toys="never")
     return {it.question: (it.state, it.text) for it in verdict(found, None)}
 
 
@@ -112,7 +111,7 @@ def test_what_is_at_its_bound_or_has_no_sign_is_named() -> None:
 @pytest.mark.exhaustive("models at the edge of what can be fitted")
 def test_a_range_of_the_signal_strength_overrides_that_of_the_workspace() -> None:
     workspace = PATHOLOGICAL["best fit above its bound"]
-    found = infer(workspace, ORIGIN, False, toys="never", strengths=(-1.0, 50.0))
+    found = infer(workspace, None, False, toys="never", strengths=(-1.0, 50.0))
     assert found.limit is not None
     assert found.strength.value > 3
     assert not found.strength.is_at_bound

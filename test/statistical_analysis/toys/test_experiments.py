@@ -17,7 +17,7 @@ from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import NanoMLError
 from services.workspaces import Workspace, sample, simple
 from services.workspaces import norm as lognormal
-from statistical_analysis.inference import FitOrigin, infer
+from statistical_analysis.inference import infer
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.model import statistical_model
@@ -48,7 +48,7 @@ def are_right(found: Experiments) -> bool:
 
 @pytest.mark.exhaustive("coverage, by hundreds of fits")
 def test_a_fit_is_unbiased_with_pulls_of_width_one_and_covers(content: dict[str, Any]) -> None:
-    found = experiment(content, "NanoML", 1.0, COUNT, seed=1)
+    found = experiment(content, 1.0, COUNT, seed=1)
     assert found.count == COUNT
     assert found.pulls[0].parameter == "mu"
     assert are_right(found)
@@ -75,13 +75,13 @@ def test_toys_of_equal_constraints_have_narrow_pulls(content: dict[str, Any], mo
         return expected
 
     monkeypatch.setattr(experiments, "throw", events_alone)
-    assert not are_right(experiment(content, "NanoML", 1.0, 60, seed=1))
+    assert not are_right(experiment(content, 1.0, 60, seed=1))
 
 
 @pytest.mark.exhaustive("coverage, by hundreds of fits")
 def test_with_few_events_limits_are_from_toys(few_events: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiments, "COUNT", 1000)
-    found = experiment(few_events, "NanoML", 2.0, 50, seed=1)
+    found = experiment(few_events, 2.0, 50, seed=1)
     assert found.is_by_toys
     assert found.covered >= 44
     assert "limits by toys cover" in found.lines()[4]
@@ -90,10 +90,10 @@ def test_with_few_events_limits_are_from_toys(few_events: dict[str, Any], monkey
 
 def test_a_signal_that_cannot_be(few_events: dict[str, Any]) -> None:
     with pytest.raises(NanoMLError, match="A signal strength of -5 is not possible"):
-        experiment(few_events, "NanoML", -5.0, 2, seed=1)
+        experiment(few_events, -5.0, 2, seed=1)
 
 
-ORIGIN = FitOrigin("NanoML", "unblinded by me@here on 2026-01-01")
+UNBLINDED = "unblinded by me@here on 2026-01-01"
 
 
 def counting(observed: float, signal: float, background: float) -> Workspace:
@@ -103,7 +103,7 @@ def counting(observed: float, signal: float, background: float) -> Workspace:
 
 @pytest.mark.exhaustive("intervals by toys against formulae")
 def test_a_counting_experiment_has_its_exact_limits_and_significance() -> None:
-    found: Any = infer(counting(5, 2.0, 3.0), ORIGIN, is_blind=False)
+    found: Any = infer(counting(5, 2.0, 3.0), UNBLINDED, is_blind=False)
     assert found.toys == 5000
     assert found.background_events == pytest.approx(3.0)
 
@@ -119,7 +119,7 @@ def test_a_counting_experiment_has_its_exact_limits_and_significance() -> None:
     assert found.significance.observed == pytest.approx(norm.isf(poisson.sf(4, 3)), abs=0.05)
     assert 0.001 < found.significance.observed_error < 0.03
     assert "at 95 % CL by toys" in found.summary
-    asymptotic = infer(counting(5, 2.0, 3.0), ORIGIN, is_blind=False, toys="never")
+    asymptotic = infer(counting(5, 2.0, 3.0), UNBLINDED, is_blind=False, toys="never")
     assert asymptotic.toys == 0
     assert asymptotic.limit.observed_error is asymptotic.significance.observed_error is None
     states = [{it.question: it.state for it in verdict(each, [])} for each in (found, asymptotic)]
@@ -128,9 +128,9 @@ def test_a_counting_experiment_has_its_exact_limits_and_significance() -> None:
 
 @pytest.mark.exhaustive("intervals by toys against formulae")
 def test_with_many_events_toys_give_what_the_formulae_do() -> None:
-    asymptotic = infer(counting(200, 20.0, 200.0), ORIGIN, is_blind=False)
+    asymptotic = infer(counting(200, 20.0, 200.0), UNBLINDED, is_blind=False)
     assert asymptotic.toys == 0
-    found: Any = infer(counting(200, 20.0, 200.0), ORIGIN, is_blind=False, toys=4000)
+    found: Any = infer(counting(200, 20.0, 200.0), UNBLINDED, is_blind=False, toys=4000)
     assert found.toys == 4000
     # at -2 standard deviations, CLs is a quotient of tails: its error is larger
     assert found.limit.expected[1:] == pytest.approx(asymptotic.limit.expected[1:], rel=0.08)
@@ -140,8 +140,8 @@ def test_with_many_events_toys_give_what_the_formulae_do() -> None:
 
 
 def test_toys_that_are_too_rare_leave_the_significance_asymptotic() -> None:
-    asymptotic = infer(counting(30, 10.0, 3.0), ORIGIN, is_blind=False, toys="never")
-    found = infer(counting(30, 10.0, 3.0), ORIGIN, is_blind=False, toys=200)
+    asymptotic = infer(counting(30, 10.0, 3.0), UNBLINDED, is_blind=False, toys="never")
+    found = infer(counting(30, 10.0, 3.0), UNBLINDED, is_blind=False, toys=200)
     assert found.significance.observed == asymptotic.significance.observed
     assert found.significance.observed_error is None
 
