@@ -79,10 +79,8 @@ class _Card:
         self.channels = dict(zip(dict.fromkeys(bins[0].words[1:]), self.numbers(seen, seen.words[1:]), strict=False))
         if {*self.channels} != {it for it, _ in self.at}:
             self.fail(seen, "needs one number for each bin")
-        counts = {
-            "imax": (len(self.channels), "bins"),
-            "jmax": (len({it for _, it in self.at}) - 1, "processes but one"),
-        }
+        others = len({it for _, it in self.at}) - 1
+        counts = {"imax": (len(self.channels), "bins"), "jmax": (others, "processes but one")}
         for key, (found, what) in counts.items():
             if (line := next(iter(head[key]), None)) and line.words[1:2] not in ([str(found)], ["*"], ["-1"]):
                 self.fail(line, f"does not fit: there are {found} {what}. Correct it, or write *")
@@ -158,11 +156,8 @@ class _Card:
         found, has_errors = self.template(*at), at[0] in self.with_errors
         values, errors, total = np.array([rate]), np.zeros(1), rate
         if found is not None:
-            values, errors, total = (
-                self.contents(found, at),
-                np.sqrt(abs(found.variances())),
-                float(found.values().sum()),
-            )
+            values, total = self.contents(found, at), float(found.values().sum())
+            errors = np.sqrt(abs(found.variances()))
         if (found is None and rate < 0) or (rate not in (-1, 0) and abs(total - rate) > _MISMATCH * max(1.0, rate)):
             self.fail(self.rate, f"for {at[1]} in {at[0]}: {rate:g} is not the sum of its template, {_sum(found)}")
         if total < 0:
@@ -197,9 +192,8 @@ class _Card:
         if not any(it.strength for channel in channels for it in channel.samples):
             self.fail(self.rate, "has no events of a signal, a process with a number of 0 or less")
         said = (f"{it} is equal {EQUAL[it]}: {', '.join(names)}" for it, names in self.kinds.items() if it in EQUAL)
-        return model_of(
-            channels, self.groups, self.ranges, [*self.remarks, *(Remark("translated", "", "", it) for it in said)]
-        )
+        remarks = [*self.remarks, *(Remark("translated", "", "", it) for it in said)]
+        return model_of(channels, self.groups, self.ranges, remarks)
 
     def channel(self, name: str) -> FitChannel:
         found, mine = self.template(name, DATA), {at: it for at, it in self.samples.items() if at[0] == name}

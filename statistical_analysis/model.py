@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.config.fit import UNCORRELATED, Fit, LogNormal
 from MLTools.NanoML.contracts.bins import with_background
-from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Template, Templates, inner
+from MLTools.NanoML.contracts.templates import DATA, FilledHistogram, HistogramChannel, Templates, inner
 from MLTools.NanoML.errors import NanoMLError, listed
 from statistical_analysis.samples import Floats, Remark, Sample, SampleMaker, is_called, outside
 
@@ -145,7 +145,7 @@ def statistical_model(
         raise NanoMLError(f"fit.free: {signal} is the signal, whose strength is fitted in any case. Remove it.")
     remarks: list[Remark] = []
     maker = SampleMaker(settings, luminosity, {*from_data, *settings.free}, of_signals, remarks)
-    channels = tuple(_Maker(settings, maker, remarks).channels(templates, asimov))
+    channels = tuple(_channels(maker, templates, asimov))
     if not channels:
         raise NanoMLError("fit: no channel has a background. Choose other channels, or wider regions.")
     for name in [*strengths.keys() - {it.strength for channel in channels for it in channel.samples}]:
@@ -239,55 +239,44 @@ def _unknown(
                 yield Remark("unknown", "", "", f"fit.{key}: no nuisance parameter is called {pattern}")
 
 
-@dataclass(frozen=True)
-class _Maker:
-    """Makes channels, and remarks about them."""
+def _channels(maker: SampleMaker, templates: Templates, asimov: float | None) -> Iterator[FitChannel]:
+    first = next(iter(maker.strengths.values()), None)
+    for region, name in maker.settings.channels.items():
+        histogram = templates.histogram(name)
+        found = [each for each in histogram.channels if each.region == region]
+        if not found:
+            raise NanoMLError(f"fit.channels: the histogram {name} has no region {region}. Fill it there.")
+        channels = [_channel(maker, histogram, each) for each in found]
+        for strength in {it.strength: it for each in channels for it in each.samples if it.strength}:
+            _check_background(histogram, channels, strength)
+        for channel, each in zip(channels, found, strict=True):
+            if not channel.fitted.any():
+                what = "is not fitted, since nothing is expected there"
+                maker.remarks.append(Remark("not fitted", each.name, "", what))
+                continue
+            data = channel.expected(asimov, first) if asimov is not None else _observed(name, each)
+            maker.remarks.extend(few_events(channel, data if asimov is None else None))
+            yield replace(channel, data=data)
 
-    settings: Fit
-    samples: SampleMaker
-    remarks: list[Remark]
 
-    def channels(self, templates: Templates, asimov: float | None) -> Iterator[FitChannel]:
-        first = next(iter(self.samples.strengths.values()), None)
-        for region, name in self.settings.channels.items():
-            histogram = templates.histogram(name)
-            found = [each for each in histogram.channels if each.region == region]
-            if not found:
-                raise NanoMLError(f"fit.channels: the histogram {name} has no region {region}. Fill it there.")
-            channels = [self._channel(histogram, each) for each in found]
-            for strength in {it.strength: it for each in channels for it in each.samples if it.strength}:
-                _check_background(histogram, channels, strength)
-            for channel, each in zip(channels, found, strict=True):
-                if not channel.fitted.any():
-                    what = "is not fitted, since nothing is expected there"
-                    self.remarks.append(Remark("not fitted", each.name, "", what))
-                    continue
-                data = channel.expected(asimov, first) if asimov is not None else _observed(name, each)
-                self.remarks.extend(few_events(channel, data if asimov is None else None))
-                yield replace(channel, data=data)
-
-    def _channel(self, histogram: FilledHistogram, channel: HistogramChannel) -> FitChannel:
-        """A channel without data yet."""
-        self.remarks.extend(outside(channel))
-        samples = [
-            self.samples.sample(channel, process, template)
-            for process, template in channel.processes.items()
-            if process != DATA and self._has_events(channel, process, template)
-        ]
-        (axis, *others) = histogram.axes
-        nothing = np.zeros(math.prod(len(each.edges) - 1 for each in histogram.axes))
-        fitted = np.sum([nothing, *(it.nominal for it in samples)], axis=0) > 0
-        # variations do not fill bins that nominally have nothing: to the other side there would be less
-        samples = [replace(it, shapes={name: each.where(fitted) for name, each in it.shapes.items()}) for it in samples]
-        edges = axis.edges if not others else tuple(map(float, range(len(nothing) + 1)))  # bins of planes by number
-        title = ", ".join(each.quantity for each in histogram.axes)
-        return FitChannel(channel.name, channel.region, channel.era, title, edges, tuple(samples), nothing, fitted)
-
-    def _has_events(self, channel: HistogramChannel, process: str, template: Template) -> bool:
+def _channel(maker: SampleMaker, histogram: FilledHistogram, channel: HistogramChannel) -> FitChannel:
+    """A channel without data yet."""
+    maker.remarks.extend(outside(channel))
+    samples = []
+    for process, template in channel.processes.items():
         total = float(inner(template.nominal).sum())
-        if total <= 0:
-            self.remarks.append(Remark("empty", channel.name, process, f"is left out: {total:.3g} expected events"))
-        return total > 0
+        if process != DATA and total > 0:
+            samples.append(maker.sample(channel, process, template))
+        elif process != DATA:
+            maker.remarks.append(Remark("empty", channel.name, process, f"is left out: {total:.3g} expected events"))
+    (axis, *others) = histogram.axes
+    nothing = np.zeros(math.prod(len(each.edges) - 1 for each in histogram.axes))
+    fitted = np.sum([nothing, *(it.nominal for it in samples)], axis=0) > 0
+    # variations do not fill bins that nominally have nothing: to the other side there would be less
+    samples = [replace(it, shapes={name: each.where(fitted) for name, each in it.shapes.items()}) for it in samples]
+    edges = axis.edges if not others else tuple(map(float, range(len(nothing) + 1)))  # bins of planes by number
+    title = ", ".join(each.quantity for each in histogram.axes)
+    return FitChannel(channel.name, channel.region, channel.era, title, edges, tuple(samples), nothing, fitted)
 
 
 def _observed(name: str, channel: HistogramChannel) -> Floats:

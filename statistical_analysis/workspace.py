@@ -55,13 +55,8 @@ def workspace(model: StatisticalModel) -> dict[str, Any]:
     parameters = [{"name": name, "inits": [it.start], "bounds": [[it.low, it.high]]} for name, it in ranges.items()]
     made = {
         "version": "1.0.0",
-        "channels": [
-            {"name": channel.name, "samples": [_sample(channel, sample) for sample in channel.samples]}
-            for channel in model.channels
-        ],
-        "observations": [
-            {"name": channel.name, "data": channel.data[channel.fitted].tolist()} for channel in model.channels
-        ],
+        "channels": [{"name": it.name, "samples": [_sample(it, each) for each in it.samples]} for it in model.channels],
+        "observations": [{"name": it.name, "data": it.data[it.fitted].tolist()} for it in model.channels],
         "measurements": [
             {"name": f"{OURS}_{name}" if number else OURS, "config": {"poi": name, "parameters": parameters}}
             for number, name in enumerate(model.strengths)
@@ -175,12 +170,8 @@ def for_combine(model: StatisticalModel) -> StatisticalModel:
     processes = _safe([DATA, *(sample.process for sample in samples)])
     parameters = _safe([*model.nuisances, *model.free])
     channels = tuple(
-        replace(
-            channel,
-            name=regions[channel.name],
-            samples=tuple(_renamed(sample, processes, parameters) for sample in channel.samples),
-        )
-        for channel in model.channels
+        replace(it, name=regions[it.name], samples=tuple(_renamed(each, processes, parameters) for each in it.samples))
+        for it in model.channels
     )
     new = {name: safe for each in (regions, processes, parameters) for name, safe in each.items() if name != safe}
     remarks = (Remark("renamed", "", "", f"{name} is {safe} in the datacard") for name, safe in new.items())
