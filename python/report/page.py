@@ -141,19 +141,15 @@ class Site:
     name: str = ""
     pages: tuple[tuple[str, str], ...] = ()
 
-    def titled(self, what: str) -> str:
-        """The title of a page: "Training report: wz"."""
-        return f"{what}: {self.name}" if self.name else what
-
     def navigation(self, here: str) -> str:
         """Links to all pages from the one at a place."""
         links = []
         for title, place in self.pages:
             current = ' aria-current="page"' if place == here else ""
-            link = escape(os.path.relpath(place, os.path.dirname(here) or "."))
-            links.append(f'<a href="{link}"{current}>{escape(title)}</a>')
-        found = f'<header><nav class="pages" aria-label="Pages of the analysis">{"".join(links)}</nav></header>'
-        return found if links else ""
+            way = os.path.relpath(place, os.path.dirname(here) or ".")
+            links.append(f'<a href="{escape(way)}"{current}>{escape(title)}</a>')
+        content = "".join(links)
+        return content and f'<header><nav class="pages" aria-label="Pages of the analysis">{content}</nav></header>'
 
 
 def stem_of(name: str) -> str:

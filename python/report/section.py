@@ -279,4 +279,5 @@ class Document:
             f'<nav class="contents" aria-label="Contents"><b>Contents</b><ul>{links}</ul></nav>' if links else "",
             *(it.html(directory, self.answers) for it in self.blocks),
         ]
-        return page(style.site.titled(self.title), parts, style.site, self.here)
+        title = f"{self.title}: {style.site.name}" if style.site.name else self.title
+        return page(title, parts, style.site, self.here)

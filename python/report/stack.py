@@ -263,8 +263,8 @@ def draw_ratio(axes: Axes, stack: Stack, scale: float = 1.0) -> None:
     axes.errorbar(stack.bins.centers[drawn], ratio[drawn], errors, **style)
     _cover(axes, edges, stack.data.blind)
     bottom, top = 0.3, 1.7
-    # data are not what is expected at all
-    if np.sum((high[drawn] < bottom) | (low[drawn] > top)) > _MOST_OUTSIDE * drawn.sum():
+    beyond = (high[drawn] < bottom) | (low[drawn] > top)
+    if np.sum(beyond) > _MOST_OUTSIDE * drawn.sum():  # data are not what is expected at all
         bottom, top = 0.0, float(np.clip(1.2 * ratio[drawn].max(initial=top), top, 5))
     axes.set_ylim(bottom, top)
     margin = 0.06 * (top - bottom)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
@@ -313,11 +313,7 @@ def limits_report(
     blocks = [
         Block("limits", "Limits", "", [("limits", Caption("Limits", reading, is_small=True))], True),
         Block("numbers", "Numbers", _table(limits)),
-        *(
-            Block("pvalues", "Local p-values", "", [("pvalues", _PROBABILITIES)], True)
-            for name in drawn
-            if name == "pvalues"
-        ),
+        *[Block("pvalues", "Local p-values", "", [("pvalues", _PROBABILITIES)], True)] * ("pvalues" in drawn),
         Block("fits", "The fits, each with its verdict", f"<ul>{''.join(links)}</ul>"),
         *unblindings(log, ""),
     ]
@@ -340,38 +336,22 @@ def _verdict(limits: Limits) -> str:
 
 def _table(limits: Limits) -> str:
     """All numbers."""
-    unit = " [pb]" if limits.is_cross_section else ""
-
-    def of(point: Point, shown: Callable[[Limit, float], str]) -> str:
-        factor = _factor(limits, point)
-        if point.limit:
-            return shown(point.limit, factor)
-        return "no signal" if point.highest is None else f"above {digits(point.highest * factor, 3)}"
-
-    def significance(point: Point, shown: Callable[[Significance], str]) -> str:
-        return shown(point.significance) if point.significance else ""
-
-    columns: list[tuple[str, Callable[[Point], str]]] = [
-        (limits.parameter, lambda it: f"{it.value:.9g}"),
-        (f"expected limit{unit}", lambda it: of(it, lambda found, factor: digits(found.expected[2] * factor, 3))),
-        ("in 68 % of cases", lambda it: of(it, lambda found, factor: _range(found.expected[1:4:2], factor))),
-        ("in 95 % of cases", lambda it: of(it, lambda found, factor: _range(found.expected[0:5:4], factor))),
-    ]
-    if limits.excluded_observed is not None:
-        seen = f"observed limit{unit}"
-        columns.append((seen, lambda it: of(it, lambda found, factor: digits((found.observed or 0) * factor, 3))))
-    if limits.is_cross_section:
-        columns.append(("cross section [pb]", lambda it: digits(it.cross_section or 0.0, 3)))
-    columns.append(("expected significance", lambda it: significance(it, lambda found: f"{found.expected:.2f}")))
-    if limits.excluded_observed is not None:
-        columns.append(
-            ("observed significance", lambda it: significance(it, lambda found: f"{found.observed or 0:.2f}"))
-        )
-        columns.append(
-            ("local p-value", lambda it: significance(it, lambda found: digits(norm.sf(found.observed or 0), 2)))
-        )
-    return table([name for name, _ in columns], ([cell(it) for _, cell in columns] for it in limits.points))
-
-
-def _range(ends: tuple[float, ...], factor: float) -> str:
-    return f"{digits(ends[0] * factor, 3)} to {digits(ends[1] * factor, 3)}"
+    unit, is_seen = " [pb]" if limits.is_cross_section else "", limits.excluded_observed is not None
+    head = [limits.parameter, f"expected limit{unit}", "in 68 % of cases", "in 95 % of cases"]
+    head += [f"observed limit{unit}"] * is_seen + ["cross section [pb]"] * limits.is_cross_section
+    head += ["expected significance", *["observed significance", "local p-value"] * is_seen]
+    rows = []
+    for it in limits.points:
+        factor, found = _factor(limits, it), it.significance
+        upper = ["no signal" if it.highest is None else f"above {digits(it.highest * factor, 3)}"] * (3 + is_seen)
+        if it.limit:
+            numbers = (*it.limit.expected, *[it.limit.observed or 0] * is_seen)
+            lowest, low, median, high, highest, *observed = (digits(each * factor, 3) for each in numbers)
+            upper = [median, f"{low} to {high}", f"{lowest} to {highest}", *observed]
+        of_signal = [digits(it.cross_section or 0.0, 3)] * limits.is_cross_section
+        deviations = ["", *["", ""] * is_seen]
+        if found:
+            seen = [f"{found.observed or 0:.2f}", digits(norm.sf(found.observed or 0), 2)]
+            deviations = [f"{found.expected:.2f}", *seen * is_seen]
+        rows.append([f"{it.value:.9g}", *upper, *of_signal, *deviations])
+    return table(head, rows)

@@ -84,12 +84,10 @@ def _document(
 def lead_of(summary: str, unblinded: str | None, creator: str, is_drawn: bool = True) -> str:
     """The beginning of a page about fits: the result, which data it is of, and where else the numbers are."""
     state = unblinded or "blind: all data here are expected ones, in all channels"
-    files = (
-        f"All numbers are also in results.json{', and every figure is next to this page as PDF' if is_drawn else ''}"
-    )
+    more = ", and every figure is next to this page as PDF" if is_drawn else ""
     return (
         f'<p class="result">{escape(summary[:1].upper() + summary[1:])}</p>'
-        f'<p class="dim">{escape(state[0].upper() + state[1:])}. {files}. {escape(creator)}.</p>'
+        f'<p class="dim">{escape(state[0].upper() + state[1:])}. All numbers are also in results.json{more}. {escape(creator)}.</p>'
     )
 
 
@@ -140,11 +138,9 @@ def _numbers(results: Results) -> str:
     rows = [("Limit", f"none: it is above {digits(results.highest, 3)}")]
     if upper:
         lowest, low, median, high, highest = upper.expected
+        error = upper.expected_errors[2] if upper.expected_errors else None
         rows = [
-            (
-                "Expected limit",
-                _measured(median, upper.expected_errors[2] if upper.expected_errors else None, high - low),
-            ),
+            ("Expected limit", _measured(median, error, high - low)),
             ("in 68 % of cases", f"{rounded(low, high - low)} to {rounded(high, high - low)}"),
             ("in 95 % of cases", f"{rounded(lowest, high - low)} to {rounded(highest, high - low)}"),
         ]

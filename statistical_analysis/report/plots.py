@@ -334,9 +334,8 @@ def draw_results(
     only
         The figures that are drawn, if not all are (see `Figures`).
     """
-    style = style.with_processes(
-        [*sorted({it.sample for each in results.channels for it in each.prefit} - {TOTAL})], results.signals[0]
-    )
+    samples = {it.sample for each in results.channels for it in each.prefit} - {TOTAL}
+    style = style.with_processes(sorted(samples), results.signals[0])
     drawn = Figures(directory, only)
     for name, _, draw, numbers in figures_of(results):
         drawn.add(name, partial(draw, style, right=right), numbers)
@@ -360,10 +359,8 @@ def draw_smoothed(
     for channel in model.channels:
         every = [(sample, name) for sample in channel.samples for name in sample.rough]
         found, axis = sorted(every, key=lambda it: -_smoothing(*it))[:_MOST_SMOOTHED], axes[channel.name]
-        ratios = {
-            f"{sample.process}, {name}": {it.name: it.values.tolist() for it in _ratios(sample, name)}
-            for sample, name in found
-        }
+        shown = {f"{sample.process}, {name}": _ratios(sample, name) for sample, name in found}
+        ratios = {key: {it.name: it.values.tolist() for it in each} for key, each in shown.items()}
         if found:
             draw = partial(_smoothed_figure, style, style.region(channel.name), axis, found)
             numbers = {"axis": axis.title, "edges": channel.edges, "varied / nominal": ratios}

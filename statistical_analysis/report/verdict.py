@@ -31,6 +31,7 @@ _PAYS = 0.03  # smaller by this share, an error is worth the networks
 _FACTOR, _DIFFERENCE, _SPREAD, _PROMISED = (0.03, 0.1), (0.0, 0.2), (0.03, 0.1), (0.03, 0.1)  # have a look, worrying
 _NEGATIVE = (0.001, 0.01)
 _COVERED = 0.6827
+_CHANGES = ("unknown", "renamed", "negative", "empty", "smoothed")
 ANCHOR = "unbinned"
 
 
@@ -41,12 +42,7 @@ def verdict(results: Results, remarks: Sequence[Remark] | None) -> list[Answer]:
         _empty_bins(results, remarks or ()),
         _remarks("Events in the bins?", remarks, ("outside",), "At most 1 % of a process are below or above the bins."),
         _remarks("Variations to both sides?", remarks, ("one-sided", "emptied"), "Each variation goes up and down."),
-        _remarks(
-            "Templates as they are?",
-            remarks,
-            ("unknown", "renamed", "negative", "empty", "smoothed"),
-            "No template was changed or left out.",
-        ),
+        _remarks("Templates as they are?", remarks, _CHANGES, "No template was changed or left out."),
         _remarks("Enough simulation?", remarks, ("few events",), "All bins have enough simulated background events."),
     ]
     found: list[tuple[str, Iterable[Answer]]] = [
@@ -171,32 +167,22 @@ def _empty_bins(results: Results, remarks: Sequence[Remark]) -> Answer:
         empty += [f"{channel.name} bin {it + 1}" for it in np.flatnonzero(bare)]
     texts = []
     if empty:
-        texts.append(
-            f"No background is expected in {listed(empty, _MOST)}: one event there would be a discovery. Join bins."
-        )
+        where = listed(empty, _MOST)
+        texts.append(f"No background is expected in {where}: one event there would be a discovery. Join bins.")
     if missing:
         texts.append(f"Nothing is expected in {listed(missing, _MOST)}: not part of the fit.")
-    if texts:
-        return Answer("Background everywhere?", "bad", " ".join(texts))
-    return Answer("Background everywhere?", "good", "Some background is expected in each bin that is fitted.")
+    text = " ".join(texts) or "Some background is expected in each bin that is fitted."
+    return Answer("Background everywhere?", "bad" if texts else "good", text)
 
 
 def _few_events(results: Results) -> Answer:
-    question, events = (
-        f"Enough events for asymptotic formulae?{results.of}",
-        f"{digits(results.background_events, 3)} background events",
-    )
-    if results.toys:
-        return Answer(
-            question, "good", f"Limit and significance are from toys; {events} are expected where the signal is."
-        )
-    is_enough = results.background_events >= FEWEST
-    text = f"Limit and significance are asymptotic, and {events} are expected where the signal is."
-    return (
-        Answer(question, "good", text)
-        if is_enough
-        else Answer(question, "bad", f"{text} Remove fit.toys: then toys give both.")
-    )
+    state, events = "good", f"{digits(results.background_events, 3)} background events"
+    text = f"Limit and significance are from toys; {events} are expected where the signal is."
+    if not results.toys:
+        text = f"Limit and significance are asymptotic, and {events} are expected where the signal is."
+        if results.background_events < FEWEST:
+            state, text = "bad", f"{text} Remove fit.toys: then toys give both."
+    return Answer(f"Enough events for asymptotic formulae?{results.of}", state, text)
 
 
 def _remarks(question: str, remarks: Sequence[Remark] | None, kinds: Sequence[str], otherwise: str) -> Answer:
@@ -302,17 +288,13 @@ class Unbinned:
     def _data(self, signals: Collection[str]) -> Iterator[tuple[str, str, str]]:
         found = {it.name: beyond_simulation(it, signals) for it in self.channels if it.observed}
         rare = min(float(poisson.sf(count - 1, max(chance, 1e-9))) for count, chance in found.values())
-        parts = [
-            f"{count} in {name} (by chance {digits(chance, 2)})" for name, (count, chance) in found.items() if count
-        ]
-        text = f"Events of data that are more like the signal than any simulated one: {listed(parts)}."
-        advice = " Look at them: networks have seen nothing there, and a few such events can make a signal."
-        state = state_of(rare, (0.05, 0.003))
-        text = (
-            text + advice * (state != "good")
-            if parts
-            else "No event of data is more like the signal than all simulated ones."
-        )
+        few = {name: it for name, it in found.items() if it[0]}
+        parts = [f"{count} in {name} (by chance {digits(chance, 2)})" for name, (count, chance) in few.items()]
+        state, text = state_of(rare, (0.05, 0.003)), "No event of data is more like the signal than all simulated ones."
+        if parts:
+            text = f"Events of data that are more like the signal than any simulated one: {listed(parts)}."
+            advice = " Look at them: networks have seen nothing there, and a few such events can make a signal."
+            text += advice * (state != "good")
         yield "Are data where simulation is?", state, text
 
     def _promise(self, errors: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
@@ -335,9 +317,8 @@ class Unbinned:
         text = text if lost else "Each variation has its ratios." if varied else "No variation changes shapes."
         yield "All shapes learned?", "bad" if lost else "good", text
         differing = max((test.difference for it in self.closures.values() for test in it.differing), default=0.0)
-        text = " ".join(
-            f"{name}: {it.text}" for name, it in sorted(self.closures.items(), key=lambda it: -len(it[1].differing))
-        )
+        worst_first = sorted(self.closures.items(), key=lambda it: -len(it[1].differing))
+        text = " ".join(f"{name}: {it.text}" for name, it in worst_first)
         yield "Do reweighted events look like true ones?", state_of(differing, _DIFFERENCE), text
         spread = {name: max(it.spread.values()) / it.seeds**0.5 for name, it in self.closures.items() if it.spread}
         parts = [f"{_percent(each)} in {name} ({self.closures[name].seeds} networks)" for name, each in spread.items()]
@@ -363,9 +344,8 @@ class Unbinned:
 
     def block(self, results: Results, directory: Path) -> Block:
         """The comparison with fits in bins, and the figures of the closure that there are beside the directory of the fit."""
-        ways = [
-            (it.way, rounded(it.error), "" if it.limit is None else rounded(it.limit)) for it in results.comparisons
-        ]
+        rows = ((it.way, it.error, it.limit) for it in results.comparisons)
+        ways = [(way, rounded(error), "" if upper is None else rounded(upper)) for way, error, upper in rows]
         figures = [
             (f"../ratios/{it.name}", Caption(it.title, f"{name}: {it.reading}"))
             for name, closure in self.closures.items()
