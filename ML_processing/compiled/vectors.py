@@ -81,14 +81,10 @@ COMPONENTS = {
     "p": "mag",
     "p2": "mag2",
     "pt2": "rho2",
-    "mass2": "tau2",
-    "m2": "tau2",
-    "M2": "tau2",
+    **dict.fromkeys(("mass2", "m2", "M2"), "tau2"),
     "pseudorapidity": "eta",
-    "et": "Et",
-    "transverse_energy": "Et",
-    "mt": "Mt",
-    "transverse_mass": "Mt",
+    **dict.fromkeys(("et", "transverse_energy"), "Et"),
+    **dict.fromkeys(("mt", "transverse_mass"), "Mt"),
     **{name: name for name in _FROM},
 }
 """The names that a user may have for them."""

@@ -29,29 +29,10 @@ _OPTIONS = {
         "hidden": Axis(choices=[[64], [128], [64, 64], [128, 128], [256, 256], [128, 128, 128], [256, 256, 256]]),
         "dropout": _DROPOUT,
     },
-    "deepsets": {
-        "width": _WIDTH,
-        "hidden": Axis(choices=[[64], [64, 64], [128, 128], [256, 256]]),
-        "dropout": _DROPOUT,
-    },
-    "particlenet": {
-        "width": _WIDTH,
-        "blocks": _BLOCKS,
-        "neighbors": Axis(low=3, high=15),
-        "dropout": _DROPOUT,
-    },
-    "transformer": {
-        "width": _WIDTH,
-        "blocks": _BLOCKS,
-        "heads": Axis(choices=[2, 4, 8]),
-        "dropout": _DROPOUT,
-    },
-    "tabular": {
-        "members": Axis(choices=[4, 8, 16]),
-        "width": _WIDTH,
-        "depth": Axis(low=1, high=3),
-        "dropout": _DROPOUT,
-    },
+    "deepsets": {"width": _WIDTH, "hidden": Axis(choices=[[64], [64, 64], [128, 128], [256, 256]]), "dropout": _DROPOUT},
+    "particlenet": {"width": _WIDTH, "blocks": _BLOCKS, "neighbors": Axis(low=3, high=15), "dropout": _DROPOUT},
+    "transformer": {"width": _WIDTH, "blocks": _BLOCKS, "heads": Axis(choices=[2, 4, 8]), "dropout": _DROPOUT},
+    "tabular": {"members": Axis(choices=[4, 8, 16]), "width": _WIDTH, "depth": Axis(low=1, high=3), "dropout": _DROPOUT},
     "bdt": {
         "leaves": Axis(low=4, high=128, log=True),
         "min_events": Axis(low=5, high=200, log=True),
@@ -95,13 +76,12 @@ class Space:
         if not axes:
             axes = _axes(train.model)
         known = options_of(train.model)
+        unknown = f'the model "{train.model}" has no such option.'
+        options = {name: name.removeprefix(_OPTION) for name in axes if name.startswith(_OPTION)}
         problems: list[Problem] = [
-            (
-                ("tune", "space", name),
-                f'the model "{train.model}" has no such option. {suggestion(name.removeprefix(_OPTION), known)}',
-            )
-            for name in axes
-            if name.startswith(_OPTION) and name.removeprefix(_OPTION) not in known
+            (("tune", "space", name), f"{unknown} {suggestion(option, known)}")
+            for name, option in options.items()
+            if option not in known
         ]
         problems += [
             (("tune", "space", name), f"is a list in a {train.model}: give choices, as in choices: [[64], [128, 64]]")
