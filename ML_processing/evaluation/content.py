@@ -79,11 +79,10 @@ class Evaluation:
         def kept(place: str) -> dict[str, Any]:
             return {kind.name: as_json(it) for kind, it in self.sections.items() if kind.place == place}
 
+        names = ("created", "era", "classes", "events", "training", "notes")
         return {
             "schema": 2,
-            **{
-                key: as_json(getattr(self, key)) for key in ("created", "era", "classes", "events", "training", "notes")
-            },
+            **{key: as_json(getattr(self, key)) for key in names},
             **{key: value for found in kept("first").values() for key, value in found.items()},
             "plots": kept("plots"),
             **kept("last"),

@@ -287,11 +287,10 @@ class BothSamples:
         blind: NDArray[np.bool_] = np.zeros(len(counts), bool)
         if whole is not None:
             blind = whole.blind
+            parts = [(it.name, of.bins, it.bins) for it, of in zip(classes, whole.classes, strict=True)]
             classes = [
-                ClassHistogram(
-                    it.name, Histogram(*np.where(blind, (all_.values, all_.errors), (it.bins.values, it.bins.errors)))
-                )
-                for it, all_ in zip(classes, (each.bins for each in whole.classes), strict=True)
+                ClassHistogram(name, Histogram(*np.where(blind, (of.values, of.errors), (it.values, it.errors))))
+                for name, of, it in parts
             ]
         elif self.limit is not None:
             signal = classes[self.signal]

@@ -48,8 +48,7 @@ class Source:
         """A quantity up and down, None if there is no down, from its values (columns, ...) under each variation; of the module `xp`."""
         nominal, found = values[columns.index(NOMINAL)], values[[columns.index(column) for column in self.columns]]
         if self.combine:
-            up, down = combined(self.combine, nominal, found, xp)
-            return up, down
+            return combined(self.combine, nominal, found, xp)
         return found[0], found[1] if len(found) > 1 else None
 
 

@@ -132,23 +132,16 @@ def _describe(training: Training, name: str, written: ModelFormat, ensemble: nn.
     with torch.no_grad():
         outputs = ensemble(*(torch.from_numpy(values) for values in events.values()))[0].numpy()
     targets, parameter = tuple(description.targets), description.parameter
-    features = [column.name for column in description.features]
+    features, objects = [column.name for column in description.features], []
+    for it in description.collections:
+        columns = _columns(description, it.columns, it.shape.columns)
+        objects.append(ObjectInput(it.name, *columns, f"{it.name}_mask", it.name, it.max, it.order))
     return Description(
         name,
         description.level,
         description.collection,
         Input("features", *_columns(description, description.features, features)) if features else None,
-        tuple(
-            ObjectInput(
-                it.name,
-                *_columns(description, it.columns, [f"{it.name}_{field}" for field in it.fields]),
-                f"{it.name}_mask",
-                it.name,
-                it.max,
-                it.order,
-            )
-            for it in description.collections
-        ),
+        tuple(objects),
         results(ensemble),
         "targets" if targets else "classes",
         targets or tuple(description.classes),
@@ -165,7 +158,7 @@ def _describe(training: Training, name: str, written: ModelFormat, ensemble: nn.
 
 
 def _columns(
-    description: TrainingDescription, columns: tuple[ConvertedColumn, ...], names: list[str]
+    description: TrainingDescription, columns: tuple[ConvertedColumn, ...], names: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...], str | None, tuple[str, ...]]:
     """Names and types of columns, the selection, and the columns that it makes."""
     made = tuple(name for name, column in zip(names, columns, strict=True) if column.source == "selection")

@@ -144,15 +144,13 @@ def notes_on(discriminants: tuple[Discriminant, ...], config: Train, survey: Sur
     """Sentences on their shares that one should know."""
     against = config.against
     shared = [each for each in discriminants if each.name not in against or not against[each.name].shares]
-    if not shared or len(survey.about.classes) < 3:
+    if not shared or len(survey.about.classes) < 3 or survey.about.physical:
         return []
-    if not survey.about.physical:
-        title = BoundDiscriminant(shared[0], survey.about.classes).title
-        return [
-            "How many events of each class are expected is not known without cross sections and luminosity: the "
-            f"{title} takes all backgrounds to be equally frequent. Give train.discriminants.{shared[0].name} shares."
-        ]
-    return []
+    title = BoundDiscriminant(shared[0], survey.about.classes).title
+    return [
+        "How many events of each class are expected is not known without cross sections and luminosity: the "
+        f"{title} takes all backgrounds to be equally frequent. Give train.discriminants.{shared[0].name} shares."
+    ]
 
 
 def _known(name: str, classes: list[str], place: str) -> str:
@@ -172,11 +170,8 @@ def _discriminant(name: str, wanted: Against, totals: Mapping[str, ClassTotal]) 
     if not shares:
         shares = _expected(name, {each: total for each, total in totals.items() if each != signal})
     every = sum(shares.values())
-    return Discriminant(
-        name,
-        signal,
-        {signal: wanted.shares.get(signal, 1.0), **{each: share / every for each, share in shares.items()}},
-    )
+    of_backgrounds = {each: share / every for each, share in shares.items()}
+    return Discriminant(name, signal, {signal: wanted.shares.get(signal, 1.0), **of_backgrounds})
 
 
 def _expected(name: str, totals: Mapping[str, ClassTotal]) -> dict[str, float]:
