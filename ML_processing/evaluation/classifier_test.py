@@ -88,8 +88,9 @@ class ClassifierTest:
     @property
     def telling(self) -> list[str]:
         """The inputs without which the two are told apart less well, by at least two standard deviations."""
-        known = (it for it in self.inputs if it.loss is not None and it.error is not None)
-        return [it.name for it in known if it.loss > 2 * it.error]
+        return [
+            it.name for it in self.inputs if it.loss is not None and it.error is not None and it.loss > 2 * it.error
+        ]
 
 
 def classifier_test(expected: OutOfFold, data: OutOfFold) -> ClassifierTest | None:

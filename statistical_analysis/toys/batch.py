@@ -202,9 +202,10 @@ class ManyMaxima:
             update = jnp.outer(turned, turned) / jnp.where(bends, turned @ moved, 1.0)
             update -= jnp.outer(pushed, pushed) / jnp.where(bends, moved @ pushed, 1.0)
             curvature = jnp.where(bends, state.curvature + update, state.curvature)
-            kept = [jnp.where(is_lower, new, old) for new, old in zip((at, value, slope), state[:3], strict=True)]
+            kept = (jnp.where(is_lower, new, old) for new, old in zip((at, value, slope), state[:3], strict=True))
+            new_at, new_value, new_slope = kept
             shrink = jnp.where(is_lower, 1.0, 0.3 * state.shrink)
-            next_one = _State(*kept, curvature, shrink, state.steps + 1, state.distance)
+            next_one = _State(new_at, new_value, new_slope, curvature, shrink, state.steps + 1, state.distance)
             return next_one._replace(distance=step_from(next_one)[1])
 
         value, slope = at_once(start, data)
