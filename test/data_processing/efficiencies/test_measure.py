@@ -22,7 +22,6 @@ from data_processing.efficiencies.counting import (
     count_file,
     in_effective_jets,
 )
-from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.corrections import CorrectionFile, Factor
 from MLTools.NanoML.corrections.weights import btag_working_point
 from MLTools.NanoML.errors import NanoMLError
@@ -279,8 +278,8 @@ def test_the_file_is_one_of_correctionlib(tmp_path: Path) -> None:
     heavy = measure.efficiency(5, counts(500, shares), None, BINS, 100)
     light = measure.efficiency(0, counts(500, 0.1), None, BINS, 100)
     other = measure.correction("medium", {"WZ": [heavy, light], "ZZ": [light, heavy]})
-    write_text(tmp_path / "new" / "efficiencies.json", measure.text_of([other], "of a test"))
-    medium = CorrectionFile(tmp_path / "new" / "efficiencies.json")["medium"]
+    (tmp_path / "new.json").write_text(measure.text_of([other], "of a test"))
+    medium = CorrectionFile(tmp_path / "new.json")["medium"]
     assert list(medium.axes["dataset"].choices) == ["WZ", "ZZ"]
     assert medium("WZ", 5, 2.0, 150.0) == 0.6
     assert medium("ZZ", 0, 2.0, 150.0) == 0.1
@@ -290,7 +289,7 @@ def test_the_file_is_one_of_correctionlib(tmp_path: Path) -> None:
 
 
 def test_values_stand_in_until_they_are_measured(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.json", measure.text_of(measure.assumed(["medium", "tight"], ["WZ"]), "none"))
+    (tmp_path / "a.json").write_text(measure.text_of(measure.assumed(["medium", "tight"], ["WZ"]), "none"))
     assert CorrectionFile(tmp_path / "a.json")["tight"]("WZ", 4, 0.5, 50.0) == 0.5
 
 
