@@ -151,9 +151,9 @@ def collect(submission: Submission, results: Mapping[str, JobResult]) -> list[st
 
 def _recorded(submission: Submission, name: str, result: JobResult) -> Iterator[str]:
     is_shared = submission.options.shared
-    job = submission.job(name)
+    job, records = submission.job(name), result.records
     for task in job.recorded():
-        done = result.records.get(task.name)
+        done = records.get(task.name)
         if done is None:
             continue
         problem = next(filter(None, (_changed(output, is_shared) for output in done.outputs)), "")
@@ -170,8 +170,9 @@ def _recorded(submission: Submission, name: str, result: JobResult) -> Iterator[
 
 def _lost(submission: Submission, name: str, result: JobResult) -> Iterator[str]:
     """The outputs of a job that are missing or were changed since, also if they were made again here."""
+    records = result.records
     for task in submission.job(name).recorded():
-        record, found = submission.records.read(task), result.records.get(task.name)
+        record, found = submission.records.read(task), records.get(task.name)
         outputs: Sequence[Stamp] = found.outputs if found else ()
         if record:
             outputs = [replace(it, path=submission.records.absolute(it.path)) for it in record.outputs]

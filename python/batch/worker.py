@@ -92,11 +92,11 @@ def _begun(name: str, before: Optional[JobResult]) -> JobResult:
     batch = os.environ.get("NANOML_BATCH_ID", "")
     begun = JobResult(name, host=platform.node(), process=os.getpid(), batch=batch, started=time.time())
     if before is not None:
-        begun.tasks = {**before.records}
+        begun.tasks.update(before.records)
         begun.earlier = list(before.earlier)
         if before.state != "done":
             last = next(iter(before.problems), JobProblem("killed", "its process ended without a message"))
-            begun.earlier.append(replace(last, host=before.host))
+            begun.earlier.append(replace(last, host=before.host, observed={}))
     return begun
 
 
@@ -111,8 +111,8 @@ def _do(job: Job, result: JobResult, place: Path, run: Callable[[Sequence[str]],
         run(job.command)
         return
     for submitted, task in zip(job.recorded(), job.decoded(staging.rename)):
-        before = result.records.get(task.name)
-        if before is not None and all(map(staging.has, before.outputs)):
+        before = result.tasks.get(task.name)
+        if isinstance(before, Record) and all(map(staging.has, before.outputs)):
             say(f"{task.name}: is done already")
             continue
         result.tasks[task.name] = _attempt(job, task, submitted, staging)

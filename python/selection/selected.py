@@ -1,4 +1,4 @@
-"""What a selection is told and what it gives: the dataset of its events; and results on a chunk of them.
+"""The input and the output of a selection: the dataset of its events, and its results on a chunk of them.
 
 Nominal results are joined with those under shifts of objects.
 """

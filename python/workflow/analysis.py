@@ -40,14 +40,13 @@ class Stage:
 
     name: str  # "skim", "train", ...
     tasks: Sequence[Task]
-    workers: int = (
-        1  # how many tasks run at the same time; 1 runs them in this process; 0: as many as their inputs are worth
-    )
+    # how many tasks run at the same time; 1 runs them in this process; 0: as many as their inputs are worth
+    workers: int = 1
     # the result in lines, given what the work of each task returned, by the task's name
     summary: Callable[[Mapping[str, Mapping[str, Any]]], Sequence[str]] = lambda _: ()
     of: str = "files"  # what its tasks are counted as
     written: Sequence[Path] = ()  # files that the summary writes
-    # what is said of a task that is not done again, although its inputs change beside their core
+    # what the plan says of a task whose inputs change, but for the core, which is all that it reads: it is not done again
     kept: str = ""
 
 

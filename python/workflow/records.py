@@ -62,9 +62,8 @@ class Records:
 
     directory: Path  # WORKDIR/.nanoml
     base: Optional[Path] = None  # the directory of the YAML file, if there is one
-    _settings: dict[int, tuple[object, Any, str]] = field(
-        default_factory=dict
-    )  # relative, with their hash, by identity
+    # relative, with their hash, by identity
+    _settings: dict[int, tuple[object, Any, str]] = field(default_factory=dict)
     _states: dict[str, Optional[str]] = field(default_factory=dict)
 
     def path(self, task: Task) -> Path:

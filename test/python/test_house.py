@@ -63,7 +63,7 @@ A_FILE_EACH = (
     Path("ML_processing", "networks"),
 )
 
-MOST = {"product": (78353, 349), "tests": (61983, 273)}
+MOST = {"product": (78352, 349), "tests": (61983, 273)}
 """The brake: the most lines and modules, `__init__` included.
 
 Whoever needs more looks first for what can go, and then changes the number in a commit that says what it buys.
