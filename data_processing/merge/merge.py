@@ -100,10 +100,9 @@ class FileContent:
                 found += [f"{name}/{column}" for column in one.differing(two)]
         strings = self.strings.keys() | other.strings.keys()
         found += sorted(name for name in strings if self.strings.get(name) != other.strings.get(name))
-        bins = self.histograms.keys() | other.histograms.keys()
-        found += sorted(
-            name for name in bins if not _same(self.histograms.get(name, []), other.histograms.get(name, []))
-        )
+        ours, theirs = self.histograms, other.histograms
+        both = ours.keys() & theirs.keys()
+        found += sorted({*ours.keys() ^ theirs.keys(), *(it for it in both if not _same(ours[it], theirs[it]))})
         return found if self.accounting == other.accounting else [*found, f"the record {PROVENANCE}"]
 
 
