@@ -29,10 +29,12 @@ DATA := $(wildcard data_processing)
 TRAINING := $(wildcard ML_processing)
 FIT := $(wildcard statistical_analysis)
 PACKAGES := -p MLTools.NanoML $(addprefix -p ,$(DATA) $(TRAINING) $(FIT))
-TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_processing))
-TESTS_EXHAUSTIVE = $(shell grep -rl --include='test_*.py' 'mark\.exhaustive\b' test)
-TESTS_ROOT = $(shell grep -rl --include='test_*.py' 'mark\.root\b' test)
-TESTS_NANOAODTOOLS = $(shell grep -rlE --include='test_*.py' 'services\.nanoaodtools|PhysicsTools\.NanoAODTools|nano_postproc' test)
+TESTS_CMSSW := test/python test/scripts $(if $(DATA),$(wildcard test/data_processing)) extensions
+# those of the extensions that need Python 3.10
+NEWER := $(dir $(shell grep -l 'python=(3, 10)' extensions/*/__init__.py))
+TESTS_EXHAUSTIVE = $(shell grep -rl --include='test_*.py' 'mark\.exhaustive\b' test extensions)
+TESTS_ROOT = $(shell grep -rl --include='test_*.py' 'mark\.root\b' test extensions)
+TESTS_NANOAODTOOLS = $(shell grep -rlE --include='test_*.py' 'services\.nanoaodtools|PhysicsTools\.NanoAODTools|nano_postproc' test extensions)
 
 # stamps, renewed when the packaging changes; a developer's environment will do for the example
 DEV := $(VENV)/.installed-all,xrootd,dask,tensorboard,mlflow,test,dev,doc
@@ -105,8 +107,8 @@ types-oldest: $(DEV) build/types/MLTools/NanoML ## check the types with OLDEST=p
 	MYPYPATH=build/types $(VENV)/bin/mypy --python-executable=build/oldest/bin/python $(PACKAGES)
 
 versions: $(DEV)
-	$(VENV)/bin/vermin python $(DATA)
-	$(if $(TRAINING)$(FIT),$(VENV)/bin/vermin --no-config-file -t=3.10- --violations --no-tips $(TRAINING) $(FIT))
+	$(VENV)/bin/vermin python $(DATA) $(filter-out $(NEWER),$(wildcard extensions/*/))
+	$(if $(TRAINING)$(FIT)$(NEWER),$(VENV)/bin/vermin --no-config-file -t=3.10- --violations --no-tips $(TRAINING) $(FIT) $(NEWER))
 
 format: $(DEV) ## put the code into its form, and mend what can be mended
 	$(VENV)/bin/ruff check --fix .

@@ -18,11 +18,10 @@ import click
 
 from MLTools.NanoML import commands
 from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, lacks_memory
-from MLTools.NanoML.stages import NAMES, declared
+from MLTools.NanoML.extending import WITHOUT
 from MLTools.NanoML.terminal.progress import end_at_sigterm, heed_signal, show
 
 _LONG = 50  # characters of a command beside which there is no room for what it is for
-_OF_TASKS = re.compile(rf"({'|'.join(NAMES)}) \S+: ")
 
 
 @functools.cache
@@ -32,7 +31,11 @@ def _commands() -> dict[str, dict[str, click.Command]]:
         importlib.import_module(f"{commands.__name__}.{each}")
     from MLTools.NanoML.commands.options import COMMANDS, STAGES
     from MLTools.NanoML.commands.pipeline import stage_command
+    from MLTools.NanoML.extending import entries, loaded
+    from MLTools.NanoML.stages import NAMES, declared
 
+    for place in entries("commands").values():
+        loaded(place)
     made = COMMANDS[STAGES]
     named = [name for name in NAMES if name in made or declared(name).about]
     return {**COMMANDS, STAGES: {name: made.get(name) or stage_command(name) for name in named}}
@@ -57,9 +60,11 @@ class _Lazy(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
+            from MLTools.NanoML.extending import listed_extensions
             from MLTools.NanoML.rootio.versions import did_you_mean
 
-            ctx.fail(f'"{args[0]}" is not a command.{did_you_mean(args[0], known, 0.6)}')  # "rnu" is run
+            meant = did_you_mean(args[0], known, 0.6) or f" {listed_extensions()}."  # "rnu" is run
+            ctx.fail(f'"{args[0]}" is not a command.{meant}')
         return super().resolve_command(ctx, args)
 
 
@@ -69,6 +74,11 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
         click.echo("\n".join(report()))
         ctx.exit()
+
+
+def _hide(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> None:
+    if names:  # what is imported from now on does without them, also in other processes
+        os.environ[WITHOUT] = ",".join(names)
 
 
 @click.group(
@@ -83,6 +93,15 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     is_eager=True,
     callback=_version,
     help="Print the version and the environment, for bug reports.",
+)
+@click.option(
+    "--without",
+    metavar="EXTENSION",
+    multiple=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_hide,
+    help="Do without an extension, as if its folder were not there; may be repeated. all: without any.",
 )
 @click.pass_context
 def nanoml(ctx: click.Context) -> None:
@@ -138,7 +157,9 @@ def page_of(problem: BaseException) -> Optional[str]:
         modules.append(traceback.tb_frame.f_globals.get("__name__", ""))
         traceback = traceback.tb_next
     if modules and modules[-1] == "MLTools.NanoML.workflow.analysis":
-        stage = _OF_TASKS.match(str(problem))
+        from MLTools.NanoML.stages import NAMES, declared
+
+        stage = re.match(rf"({'|'.join(NAMES)}) \S+: ", str(problem))
         return declared(stage[1]).page if stage else None
     for module in reversed(modules):
         parts = module.split(".")

@@ -23,13 +23,14 @@ from typing import Any, NamedTuple, Optional, Union
 
 from MLTools.NanoML.atomic import cache_directory, write_json
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.extending import OWN, installed
 
 _FILE = re.compile(r"[\w-]+(\.[\w-]+)+")
 # terminal, processes, configuration, access to files: what they hand to a kernel are its job and its files; and what only draws
 _NO_MATTER = tuple(
     f"MLTools.NanoML.{name}"
     for name in (
-        "atomic", "batch", "config", "dependencies", "errors", "grid", "installation", "loading", "observing", "parallel",
+        "atomic", "batch", "config", "dependencies", "errors", "extending", "grid", "installation", "loading", "observing", "parallel",
         "report.figures", "rootio.remote", "schema.document", "schema.roles", "schema.settings", "stages", "terminal", "workflow",
     )
 )  # fmt: skip
@@ -37,7 +38,6 @@ FIGURES = "MLTools.NanoML.report.figures"
 """What draws, for the code of a stage that does nothing else."""
 _SAID = ("say", "say_once", "progress", "listed", "plural")
 _PACKAGES = ("MLTools.NanoML", "data_processing", "ML_processing", "statistical_analysis")
-_OURS = tuple(f"{name}." for name in _PACKAGES)
 _Root = Union[str, Path]
 
 
@@ -121,8 +121,8 @@ def _first(root: _Root, syntaxes: _Syntaxes) -> _Place:
 
 @functools.cache
 def is_ours(module: str) -> bool:
-    """Whether a module is NanoML's, by its name."""
-    return f"{module}.".startswith(_OURS)
+    """Whether a module is NanoML's or of an extension, by its name."""
+    return f"{module}.".startswith(tuple(f"{name}." for name in (*_PACKAGES, *installed().values())))
 
 
 def is_our_file(path: Path) -> bool:
@@ -194,8 +194,10 @@ def _module(name: str) -> Optional[Path]:
 
 @functools.cache
 def _directories() -> dict[str, Path]:
-    found = {_PACKAGES[0]: Path(__file__).resolve().parent}
-    for part in _PACKAGES[1:]:
+    """The folders of NanoML's packages and of extensions; one inside of another comes first."""
+    place = Path(__file__).resolve().parent
+    found = {OWN: (place / "extensions").resolve(), _PACKAGES[0]: place}
+    for part in (*_PACKAGES[1:], *installed().values()):
         spec = importlib.util.find_spec(part)
         if spec is not None and spec.origin:
             found[part] = Path(spec.origin).resolve().parent

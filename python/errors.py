@@ -150,3 +150,12 @@ def told_once(problems: Iterable[tuple[str, str, Collection[str]]]) -> list[str]
         end = "" if message.endswith((".", "?")) else "."
         lines.append(f"{message}{end} The same goes for {listed(others, 3)}." if others else message)
     return lines
+
+
+def in_words(seconds: float) -> str:
+    """A time for people: "45 s", "12 min", "3.5 h", "2.1 d"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} d"

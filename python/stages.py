@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Optional
+from collections.abc import Collection
+from typing import Any
 
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.extending import Declaration, Resources, stages
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)")
@@ -23,70 +22,7 @@ def seconds_in(text: str) -> int:
     return max(1, round(float(found[1]) * _SECONDS[found[2]]))
 
 
-def in_words(seconds: float) -> str:
-    """A time for people: "45 s", "12 min", "3.5 h", "2.1 d"."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} d"
-
-
-@dataclass(frozen=True)
-class Resources:
-    """The needs of a job of its machine."""
-
-    time: int = 3600  # wall time [s]
-    memory: int = 2000  # [MB]
-    cores: int = 1
-    gpus: int = 0
-    disk: int = 2000  # space in the job's own directory [MB]
-
-    def after(self, kind: str) -> Resources:
-        """The request after a failure of this kind (see `job.KINDS`): twice as much of what was lacking."""
-        if kind not in ("memory", "time", "disk"):
-            return self
-        return replace(self, **{kind: 2 * int(getattr(self, kind))})
-
-    def changes_since(self, other: Resources) -> str:
-        """How this differs from another, in words; empty if it does not."""
-        changes = []
-        if self.memory != other.memory:
-            changes.append(f"memory {other.memory} -> {self.memory} MB")
-        if self.time != other.time:
-            changes.append(f"time {in_words(other.time)} -> {in_words(self.time)}")
-        if self.disk != other.disk:
-            changes.append(f"disk {other.disk} -> {self.disk} MB")
-        return ", ".join(changes)
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """A stage, as commands, the runner and batch systems know it."""
-
-    name: str  # its name, which is that of its command
-    # "module:function": makes its `Stage` of an `Analysis`, or None if the analysis does not ask for it
-    maker: str
-    sections: Sequence[str]  # sections of the configuration, one of which must be there
-    page: Optional[str] = None  # the page of the manual about what its tasks do
-    # what its jobs ask for by default. If there is a task for each file, time and disk follow from the sizes
-    resources: Resources = field(default_factory=Resources)
-    speed: Optional[float] = None  # how fast its tasks read, if there is one for each file [B/s]
-    # what of the `Layout` a run names when the stage is done, for each of `Config.trainings`
-    result: Optional[Callable[[Any, Optional[str]], Path]] = None
-    names_outputs: bool = False  # whether it names the first output of each task
-    # the help of its command, which takes a configuration; not needed if `commands` has one with more options
-    about: str = ""
-    # the stage of whose results it makes figures and pages; the command of that does this, too
-    draws: Optional[str] = None
-
-    @property
-    def part(self) -> str:
-        """The part of NanoML that does it."""
-        return self.maker.partition(".")[0]
-
-
-STAGES = (
+_OF_CORE = (
     Declaration("skim", "data_processing.skim.stage:skim_stage", ["skim"], "howto/selection.md", speed=5e6),
     Declaration("convert", "data_processing.convert.stage:convert_stage", ["convert"], "hdf5.md", speed=20e6),
     Declaration("shuffle", "data_processing.convert.stage:shuffle_stage", ["convert"], "hdf5.md", Resources(time=7200)),
@@ -206,6 +142,17 @@ STAGES = (
         draws="fit",
     ),
 )
+
+
+def _in_order() -> tuple[Declaration, ...]:
+    found = [*_OF_CORE]
+    for each in stages():
+        names = [it.name for it in found]
+        found.insert(names.index(each.after) + 1 if each.after in names else len(found), each)
+    return tuple(found)
+
+
+STAGES = _in_order()
 """All stages, in order."""
 
 NAMES = tuple(stage.name for stage in STAGES)
@@ -213,7 +160,7 @@ NAMES = tuple(stage.name for stage in STAGES)
 
 PARTS = {
     part: tuple(stage.name for stage in STAGES if stage.part == part)
-    for part in dict.fromkeys(stage.part for stage in STAGES)
+    for part in dict.fromkeys(stage.part for stage in _OF_CORE)
 }
 """The names of the stages of each part."""
 
@@ -236,12 +183,12 @@ def import_part(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as problem:
-        stages = ", ".join(PARTS[part])
+        names = ", ".join(PARTS.get(part, [module]))
         if problem.name == part:
             raise NanoMLError(
-                f"{stages}: the directory {part}/ is not here. Take the whole of NanoML for these stages."
+                f"{names}: the directory {part}/ is not here. Take the whole of NanoML for these stages."
             ) from None
         from MLTools.NanoML.installation import how_to_install
 
-        how = how_to_install(_EXTRAS[part])
-        raise NanoMLError(f"{stages}: the Python package {problem.name} is missing. Install it: {how}.") from problem
+        how = how_to_install(_EXTRAS.get(part, "all"))
+        raise NanoMLError(f"{names}: the Python package {problem.name} is missing. Install it: {how}.") from problem

@@ -17,7 +17,7 @@ from MLTools.NanoML.batch.job import JobProblem, JobResult
 from MLTools.NanoML.batch.submission import JobEntry, Submission
 from MLTools.NanoML.batch.system import QueueState
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.stages import Resources
+from MLTools.NanoML.extending import Resources
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _CHATTER = ("Log file is", "{", "Will use CRAB configuration file", "Sending the request to the server")

@@ -19,9 +19,9 @@ from data_processing.crab.client import REFUSED, CrabProject, JobNow
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.batch.submission import JOBS, JobEntry, Submission, new_directory, submissions_in
 from MLTools.NanoML.batch.system import Client, Poll, QueueState, System
-from MLTools.NanoML.errors import NanoMLError, plural
+from MLTools.NanoML.errors import NanoMLError, in_words, plural
+from MLTools.NanoML.extending import Resources
 from MLTools.NanoML.parallel import locked
-from MLTools.NanoML.stages import Resources, in_words
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.layout import Layout
 

@@ -28,9 +28,9 @@ from MLTools.NanoML.batch.local import Local, Start
 from MLTools.NanoML.batch.submission import JOBS, JobEntry, JobOptions, Submission
 from MLTools.NanoML.config.batch import DaskCluster
 from MLTools.NanoML.errors import NanoMLError, plural
+from MLTools.NanoML.extending import Resources
 from MLTools.NanoML.installation import how_to_install
 from MLTools.NanoML.parallel import usable_cores
-from MLTools.NanoML.stages import Resources
 from MLTools.NanoML.terminal.progress import say
 
 _PATIENCE = 10.0  # seconds in which a scheduler must answer

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from MLTools.NanoML.atomic import write_json
+from MLTools.NanoML.dependencies import is_ours
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.plain import DAMAGE, build, read, read_or_none
 from MLTools.NanoML.workflow.task import Record, Stamp, Task, stamp_of
@@ -43,7 +44,6 @@ SOFTWARE = re.compile(
 """The variables of a shell, as after cmsenv, that lead to its packages: on another machine they may be others."""
 
 _VERSION = 1
-_PACKAGES = ("MLTools.NanoML", "data_processing", "ML_processing", "statistical_analysis")
 _TAGS = {"path", "tuple", "number", "mapping", "type", "call"}
 
 
@@ -319,22 +319,18 @@ def _thing(name: str, is_kind: Callable[[Any], bool]) -> Any:
     """A dataclass or function of NanoML; never anything else, since a job file could name it."""
     module, _, path = name.partition(":")
     refusal = NanoMLError(f"{name}: is not a part of NanoML, so no job may ask for it.")
-    if not _is_own(module):
+    if not is_ours(module):
         raise refusal
     try:
         found = functools.reduce(getattr, path.split("."), importlib.import_module(module))
     except (AttributeError, ModuleNotFoundError) as problem:
         missing = problem.name if isinstance(problem, ModuleNotFoundError) else module
-        if missing is None or not _is_own(missing):
+        if missing is None or not is_ours(missing):
             raise
         raise NanoMLError(
             f"{name}: does not exist in this version of NanoML; another version wrote the job: submit it again."
         ) from None
     # what NanoML has imported from elsewhere is not its own
-    if not is_kind(found) or not callable(found) or not _is_own(str(getattr(found, "__module__", ""))):
+    if not is_kind(found) or not callable(found) or not is_ours(str(getattr(found, "__module__", ""))):
         raise refusal
     return found
-
-
-def _is_own(module: str) -> bool:
-    return any(module == package or module.startswith(package + ".") for package in _PACKAGES)

@@ -30,11 +30,12 @@ from MLTools.NanoML.batch.system import Place, render
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import Batch, DaskCluster, Needs
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extending import Resources
 from MLTools.NanoML.installation import nanoml_command
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.remote.client import VARIABLE
 from MLTools.NanoML.rootio.remote.server import is_remote
-from MLTools.NanoML.stages import NAMES, PARTS, Resources, declared, import_part, seconds_in, with_figures
+from MLTools.NanoML.stages import NAMES, PARTS, declared, import_part, seconds_in, with_figures
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import planned
 from MLTools.NanoML.workflow.records import Records

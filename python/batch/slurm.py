@@ -15,7 +15,7 @@ from MLTools.NanoML.batch.job import PERMANENT, JobProblem
 from MLTools.NanoML.batch.submission import Submission
 from MLTools.NanoML.batch.system import Client, Poll, QueueState, System, call, render
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.stages import Resources
+from MLTools.NanoML.extending import Resources
 
 _STATES = {
     "PENDING": "waiting", "REQUEUED": "waiting", "SUSPENDED": "waiting", "CONFIGURING": "running", "RUNNING": "running",

@@ -16,9 +16,9 @@ from MLTools.NanoML.atomic import aside_of, make_directory, remove_leftovers, wr
 from MLTools.NanoML.batch.job import Job, JobProblem, JobResult
 from MLTools.NanoML.config.batch import DaskCluster
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extending import Resources
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.schema.plain import build, content_of
-from MLTools.NanoML.stages import Resources
 from MLTools.NanoML.workflow.records import Records
 
 JOBS = "jobs"

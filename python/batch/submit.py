@@ -19,9 +19,9 @@ from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts import missing
 from MLTools.NanoML.errors import NanoMLError, UnreadableError, plural
+from MLTools.NanoML.extending import Resources
 from MLTools.NanoML.observing import VARIABLE
 from MLTools.NanoML.parallel import locked
-from MLTools.NanoML.stages import Resources
 from MLTools.NanoML.terminal.progress import say
 from MLTools.NanoML.workflow.analysis import FailedTasksError
 from MLTools.NanoML.workflow.layout import Layout

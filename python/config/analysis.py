@@ -15,6 +15,7 @@ from MLTools.NanoML.config.fit import EVERYWHERE, NONE, Blind, Fit, Histogram, L
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.contracts.templates import HistogramChannel, Hypothesis
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.extending import extended
 from MLTools.NanoML.model import CLASSES
 from MLTools.NanoML.networks import NetworkClass
 from MLTools.NanoML.rootio.remote.client import Read
@@ -87,6 +88,7 @@ class Look:
     )
 
 
+@extended("")
 @dataclass(frozen=True)
 class Config:
     """A NanoML analysis: from NanoAOD to a trained network."""

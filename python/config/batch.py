@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Optional
 
+from MLTools.NanoML.extending import entries, extended
 from MLTools.NanoML.schema.settings import setting
 from MLTools.NanoML.stages import NAMES
 
@@ -16,6 +17,7 @@ SYSTEMS = {
     "dask": "MLTools.NanoML.batch.dask:Dask",
     "crab": "data_processing.crab.system:Crab",
 }
+SYSTEMS |= entries("systems")
 """The batch systems: what `batch.on` and `nanoml submit --on` can name, and the class of each."""
 
 if find_spec("data_processing") is None:  # the part with CRAB's jobs was deleted
@@ -86,6 +88,7 @@ class DaskCluster:
     )
 
 
+@extended("batch")
 @dataclass(frozen=True)
 class Batch:
     """How jobs run on a batch system."""

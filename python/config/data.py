@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
+from MLTools.NanoML.extending import extended
 from MLTools.NanoML.schema.settings import BRANCH, DATASET, PRODUCT, REGION, setting
 
 # the settings that say which files are read: what is made of a file does not depend on them
@@ -213,6 +214,7 @@ FORMATS = ("TTree", "RNTuple")
 """The formats that `skim.format` can name."""
 
 
+@extended("skim")
 @dataclass(frozen=True)
 class Skim:
     """Which events and branches are kept."""
@@ -311,6 +313,7 @@ class Objects:
     )
 
 
+@extended("convert")
 @dataclass(frozen=True)
 class Convert:
     """The inputs of the network: skims become HDF5 files."""
@@ -367,6 +370,7 @@ class Convert:
     )
 
 
+@extended("score")
 @dataclass(frozen=True)
 class Score:
     """Events that get the network's output as new branches."""

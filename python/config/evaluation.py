@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from MLTools.NanoML.extending import extended
 from MLTools.NanoML.schema.settings import NAME, REGION, setting
 
 # what settings can name, the default first
@@ -13,6 +14,7 @@ _SAMPLERS = ("tpe", "random")
 _PRUNERS = ("median", "hyperband", "none")
 
 
+@extended("evaluate")
 @dataclass(frozen=True)
 class Evaluate:
     """The report of a training."""
@@ -50,6 +52,7 @@ class Evaluate:
     )
 
 
+@extended("export")
 @dataclass(frozen=True)
 class Export:
     """The trained network as an ONNX file."""
@@ -91,6 +94,7 @@ class Axis:
     choices: Any = setting(None, "A list of values, instead of a range.", examples=[[64, 128, 256]])
 
 
+@extended("tune")
 @dataclass(frozen=True)
 class Tune:
     """The search for good settings of the training."""

@@ -10,6 +10,7 @@ from typing import Any, Optional, Union
 
 from MLTools.NanoML.contracts.bins import LEAST_EVENTS, LEAST_LEFT, MOST_BINS, STRENGTH, Counts, Sides, positive
 from MLTools.NanoML.errors import listed
+from MLTools.NanoML.extending import extended
 from MLTools.NanoML.schema.roles import READS
 from MLTools.NanoML.schema.settings import BRANCH, REGION, setting
 
@@ -201,6 +202,7 @@ class Unbinned:
     )
 
 
+@extended("fit")
 @dataclass(frozen=True)
 class Fit:
     """A fit of the strengths of signals to histograms in several regions."""

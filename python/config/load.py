@@ -14,6 +14,7 @@ from MLTools.NanoML.config import data_checks, fit_checks, training_checks
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.fit import EVERYWHERE, axes_of
 from MLTools.NanoML.config.training import DISCRIMINANT
+from MLTools.NanoML.extending import checks, listed_extensions
 from MLTools.NanoML.schema.document import Document, Keys, Problem
 from MLTools.NanoML.schema.settings import json_schema, parse, unknown
 
@@ -26,6 +27,7 @@ def schema() -> dict[str, object]:
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "NanoML analysis",
+        "$comment": listed_extensions(),
         **json_schema(Config),
         "patternProperties": {"^x-": {"description": "Ignored: a place for YAML anchors."}},
     }
@@ -51,8 +53,8 @@ def load(path: str | os.PathLike[str]) -> Config:
     workdir = config.workdir or Path(path).stem
     train = config.train and config.train.with_defaults(document.data["train"] or {}, base)
     config = dataclasses.replace(config, workdir=workdir, base=base, document=document, train=train)
-    checks = (*data_checks.CHECKS, *training_checks.CHECKS, *fit_checks.CHECKS, _style)
-    problems = [problem for check in checks for problem in check(config)]
+    every = (*data_checks.CHECKS, *training_checks.CHECKS, *fit_checks.CHECKS, _style, *checks())
+    problems = [problem for check in every for problem in check(config)]
     if problems:
         raise document.error(problems)
     return config

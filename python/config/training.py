@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from MLTools.NanoML.config.fit import FitTarget
+from MLTools.NanoML.extending import extended
 from MLTools.NanoML.networks import NetworkClass, networks
 from MLTools.NanoML.schema.roles import HOW
 from MLTools.NanoML.schema.settings import BRANCH, NAME, REGION, setting
@@ -96,6 +97,7 @@ DESCENT, SCORES = "descent", "scores"
 the other."""
 
 
+@extended("train")
 @dataclass(frozen=True)
 class Train:
     """The network and its training."""

@@ -275,7 +275,7 @@ def _unknown_key(key: str, known: Iterable[str], root: Mapping[str, Any]) -> str
     homes = [name for name, section in sections.items() if key in section.get("properties", {})]
     if len(homes) == 1:
         return f'unknown key here. It belongs in "{homes[0]}": check the indentation'
-    return f"unknown key. {suggestion(key, known)}"
+    return f"unknown key. {suggestion(key, known)} {root.get('$comment', '')}".rstrip()
 
 
 def _types(schema: Mapping[str, Any]) -> list[str]:

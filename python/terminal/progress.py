@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Optional, TextIO
 
-from MLTools.NanoML.stages import in_words
+from MLTools.NanoML.errors import in_words
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.atomic import remove_leftovers
 from MLTools.NanoML.errors import TOO_LITTLE_MEMORY, NanoMLError, UnreadableError, lacks_memory, told_once
+from MLTools.NanoML.extending import Declaration
 from MLTools.NanoML.observing import sources
 from MLTools.NanoML.parallel import RECORDS, begin_worker, worker_pool, workers_for
 from MLTools.NanoML.report.page import Site
 from MLTools.NanoML.report.section import Style, style_of
-from MLTools.NanoML.stages import Declaration, import_part
+from MLTools.NanoML.stages import import_part
 from MLTools.NanoML.terminal.progress import check_interrupt, notes, progress, say, say_once
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.records import ASKED, NOT_DONE, Fingerprints, Reason, Records

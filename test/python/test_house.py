@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import operator
 import re
 import sys
@@ -16,6 +17,8 @@ from typing import NamedTuple
 
 import pytest
 
+from MLTools.NanoML.extending import Extension
+
 pytestmark = pytest.mark.exhaustive("the rules of the repository")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,11 +27,12 @@ PARTS = {
     "data_processing": "data_processing",
     "ML_processing": "ML_processing",
     "statistical_analysis": "statistical_analysis",
+    "extensions": "MLTools.NanoML.extensions",
 }
 
 GROUND = (
     "__init__", "errors", "atomic", "loading", "observing", "installation", "dependencies", "networks", "stages", "parallel",
-    "terminal", "schema",
+    "extending", "terminal", "schema",
 )  # fmt: skip
 """What knows nothing of physics: these, loose modules of python/ and folders, are on one level."""
 
@@ -37,7 +41,7 @@ ORDER = {
         GROUND,
         *("grid", "rootio", "nanoaod", "contracts", "corrections", "selection", "model", "nanoaodtools"),
         ("fwlite", "nano_cff", "score", "trilepton"),
-        *("config", "report", "workflow", "batch", "inspection", "doctor", "why", "publish", "commands", "cli"),
+        *("config", "report", "workflow", "batch", "inspection", "doctor", "commands", "cli"),
     ],
     "data_processing": [
         *("datasets", "skim", "convert", "shuffle", "merge", "score", "histograms"),
@@ -54,6 +58,12 @@ ORDER = {
     ],
 }  # fmt: skip
 """From the ground up, what imports only from itself and from what stands before it; a module `stage` belongs to the stages."""
+
+EXTENSIONS: dict[str, Extension] = {
+    it.parent.name: importlib.import_module(f"MLTools.NanoML.extensions.{it.parent.name}").EXTENSION
+    for it in (ROOT / "extensions").glob("*/__init__.py")
+}
+"""Those of the checkout, whether or not they are hidden: each stands above the whole core."""
 
 # modules in a folder, but for those that have a file for each section of the report, for each correction, and for each network
 MOST_LOOSE = 14
@@ -85,7 +95,7 @@ def modules() -> dict[str, Path]:
     for part, package in PARTS.items():
         for path in sorted((ROOT / part).rglob("*.py")):
             place = path.relative_to(ROOT / part).with_suffix("").parts
-            if place[0] != "templates":
+            if place[0] != "templates" and "test" not in place[:-1]:
                 found[".".join((package, *place)).removesuffix(".__init__")] = path
     return found
 
@@ -116,7 +126,7 @@ def place_of(module: str) -> tuple[str, str]:
 
 
 def test_every_folder_has_its_place_in_the_order() -> None:
-    for part, order in ORDER.items():
+    for part, order in {**ORDER, "extensions": [tuple(EXTENSIONS)]}.items():
         named = [name for level in order for name in (level if isinstance(level, tuple) else (level,))]
         there = {place_of(name)[1] for name in MODULES if place_of(name)[0] == part} - {"__init__"}
         assert len(set(named)) == len(named)
@@ -140,7 +150,9 @@ def test_no_import_runs_back_up() -> None:
     wrong = []
     for each in imports():
         here, there = place_of(each.name), place_of(each.imported)
-        is_part_of_another = here[0] != there[0] != "python"
+        is_part_of_another = here[0] not in (there[0], "extensions") and there[0] != "python"
+        if here[0] == there[0] == "extensions" and here[1] != there[1]:
+            is_part_of_another = there[1] not in EXTENSIONS[here[1]].needs
         is_backward = here[0] == there[0] and level.get(there, -1) > level.get(here, 99)
         if is_backward or is_part_of_another:
             wrong.append(f"{each.file}:{each.line}: imports {each.imported}, which stands above it")
@@ -202,8 +214,9 @@ def test_a_section_of_the_report_has_100_lines_at_most() -> None:
 def measured() -> dict[str, tuple[int, int]]:
     """Lines and modules of the product and of the tests."""
     found = {}
-    for name, parts in (("product", PARTS), ("tests", ["test"])):
-        paths = [path for part in parts for path in (ROOT / part).rglob("*.py")]
+    every = {path for part in (*PARTS, "test") for path in (ROOT / part).rglob("*.py")} | {ROOT / "conftest.py"}
+    tests = {path for path in every if "test" in path.parent.relative_to(ROOT).parts or path.name == "conftest.py"}
+    for name, paths in (("product", every - tests), ("tests", tests)):
         found[name] = sum(len(path.read_text().splitlines()) for path in paths), len(paths)
     return found
 
@@ -217,7 +230,7 @@ MAY_RUN = {
     "data_processing/skim/nanoaodtools_engine.py": {"pickle"},  # the job, by a pipe to a process of our own
     "ML_processing/training/directory.py": {"pickle"},  # the name of its error alone
     "python/batch/dask.py": {"cloudpickle"},  # our own function, to workers
-    "python/publish/reproduce.py": {"eval"},  # of cuts and quantities, in which nothing has attributes
+    "extensions/publish/reproduce.py": {"eval"},  # of cuts and quantities, in which nothing has attributes
     "python/loading.py": {"exec_module"},  # the user's code
     "scripts/nanoml": {"exec_module"},  # NanoML
 }

@@ -10,8 +10,8 @@ from typing import Any, Optional
 import correctionlib
 import numpy as np
 import pytest
-from conftest import DATA
 
+from conftest import DATA
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.corrections.inputs import normal_numbers
 from MLTools.NanoML.errors import NanoMLError

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 import pytest
 import uproot
-from conftest import ROOT
 
+from conftest import ROOT
 from data_processing.convert.convert import ConvertJob, Sample, convert_files
 from data_processing.convert.validation import validate_file
 from data_processing.skim.nanoaodtools_engine import postprocess_file

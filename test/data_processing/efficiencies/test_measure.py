@@ -8,10 +8,10 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import ROOT
 from data_processing.efficiencies import measure
 from data_processing.efficiencies.counting import (
     Bins,

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pytest
 import uproot
-from conftest import ROOT
 
+from conftest import ROOT
 from data_processing.convert.columns import StoredCollection
 from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.merge.merge import MergeJob, merge_files

@@ -13,7 +13,7 @@ import pytest
 from MLTools.NanoML.batch.job import Job, JobResult
 from MLTools.NanoML.batch.submission import JobEntry, JobOptions, Submission
 from MLTools.NanoML.dependencies import code_of
-from MLTools.NanoML.stages import Resources
+from MLTools.NanoML.extending import Resources
 from MLTools.NanoML.workflow.task import Record, Task, stamps
 from services.analysis import Analysis
 

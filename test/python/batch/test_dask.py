@@ -14,7 +14,7 @@ from MLTools.NanoML.batch import dask
 from MLTools.NanoML.batch.submission import JobOptions, Submission
 from MLTools.NanoML.config.batch import DaskCluster
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.stages import Resources
+from MLTools.NanoML.extending import Resources
 
 pytestmark = pytest.mark.exhaustive("each batch system")
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from MLTools.NanoML.batch.job import Job, JobProblem, JobResult, decode, encode
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.stages import Resources
+from MLTools.NanoML.extending import Resources
 from MLTools.NanoML.workflow.task import Record, Stamp, Task
 
 

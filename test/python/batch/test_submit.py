@@ -24,8 +24,8 @@ from MLTools.NanoML.config.batch import Batch, Needs
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.hdf5 import metadata_content
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.extending import Resources
 from MLTools.NanoML.installation import nanoml_command
-from MLTools.NanoML.stages import Resources
 from MLTools.NanoML.workflow.records import Records
 from MLTools.NanoML.workflow.task import Record, Task
 from services.tokens import Tokens

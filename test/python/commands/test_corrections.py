@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
 
+from conftest import ROOT
 from MLTools.NanoML.corrections import Corrections
 from processes import nanoml
 from services.jets import write_june

@@ -10,7 +10,7 @@ from MLTools.NanoML.config.analysis import cross_section, hypotheses, luminosity
 from MLTools.NanoML.config.fit import LogNormal, Nuisance, Unbinned, log_normal, own_part
 from MLTools.NanoML.contracts.templates import Hypothesis
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.publish.capsule import Request, ready
+from MLTools.NanoML.extensions.publish.capsule import Request, ready
 from services.configurations import loaded
 
 ANALYSIS = """

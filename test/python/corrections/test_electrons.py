@@ -7,8 +7,8 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from MLTools.NanoML.corrections import Corrections, electrons, photons
 from MLTools.NanoML.corrections.electrons import ElectronCorrections
 from MLTools.NanoML.corrections.inputs import ELECTRON, PHOTON, normal_numbers

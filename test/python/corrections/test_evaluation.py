@@ -12,8 +12,8 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from MLTools.NanoML.corrections import Correction, CorrectionFile, Corrections, Factor
 from MLTools.NanoML.corrections.era import find_file, local_files
 from MLTools.NanoML.errors import ConfigError, NanoMLError

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import awkward as ak
 import numpy as np
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.corrections.photons import eta_from_vertex
 from MLTools.NanoML.errors import ConfigError, NanoMLError

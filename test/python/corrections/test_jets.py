@@ -7,8 +7,8 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pytest
-from conftest import DATA, ROOT
 
+from conftest import DATA, ROOT
 from MLTools.NanoML.corrections import Corrections, jets
 from MLTools.NanoML.corrections.entries import JetCorrections
 from MLTools.NanoML.corrections.inputs import normal_numbers

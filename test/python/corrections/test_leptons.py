@@ -10,10 +10,10 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import ROOT
 from MLTools.NanoML.corrections import Corrections, muons, taus
 from MLTools.NanoML.corrections.inputs import ELECTRON, MUON, normal_numbers
 from MLTools.NanoML.corrections.muons import MuonCorrections

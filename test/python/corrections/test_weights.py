@@ -7,8 +7,8 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from MLTools.NanoML.corrections import Corrections, Factor, weights
 from MLTools.NanoML.corrections.jet_id import BTags
 from MLTools.NanoML.corrections.weights import btag_working_point

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import uproot
-from conftest import DATA
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import DATA
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.lumimask import LumiMask, sections_between, sections_of
 from MLTools.NanoML.rootio.rootfile import RootFile

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from MLTools.NanoML.cli import nanoml
 from MLTools.NanoML.config.load import load
-from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.stages import NAMES, Resources, declared, in_words, seconds_in
+from MLTools.NanoML.errors import ConfigError, in_words
+from MLTools.NanoML.extending import Resources
+from MLTools.NanoML.stages import NAMES, declared, seconds_in
 from MLTools.NanoML.workflow.analysis import Analysis
 from MLTools.NanoML.workflow.pipeline import between
 

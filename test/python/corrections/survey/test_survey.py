@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.corrections.era import write_flat
 from MLTools.NanoML.corrections.jets import energy_scale

@@ -24,17 +24,7 @@ from MLTools.NanoML.config.data import FROM_WHERE
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.dependencies import code_of
 from MLTools.NanoML.errors import listed
-from MLTools.NanoML.nanoaod.provenance import Provenance
-from MLTools.NanoML.parallel import begin_worker, locked, worker_pool
-from MLTools.NanoML.report.page import digits, rounded, table, with_error
-from MLTools.NanoML.report.section import Block, Document
-from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.schema.document import Key
-from MLTools.NanoML.schema.plain import plain, read
-from MLTools.NanoML.stages import import_part
-from MLTools.NanoML.terminal.page import Page, TableColumn
-from MLTools.NanoML.terminal.progress import progress
-from MLTools.NanoML.why.measure import (
+from MLTools.NanoML.extensions.why.measure import (
     AUC,
     GROUPS,
     HISTOGRAM,
@@ -46,7 +36,17 @@ from MLTools.NanoML.why.measure import (
     measure,
     shift,
 )
-from MLTools.NanoML.why.state import READER, Change, State, notes, same_events
+from MLTools.NanoML.extensions.why.state import READER, Change, State, notes, same_events
+from MLTools.NanoML.nanoaod.provenance import Provenance
+from MLTools.NanoML.parallel import begin_worker, locked, worker_pool
+from MLTools.NanoML.report.page import digits, rounded, table, with_error
+from MLTools.NanoML.report.section import Block, Document
+from MLTools.NanoML.rootio.rootfile import RootFile
+from MLTools.NanoML.schema.document import Key
+from MLTools.NanoML.schema.plain import plain, read
+from MLTools.NanoML.stages import import_part
+from MLTools.NanoML.terminal.page import Page, TableColumn
+from MLTools.NanoML.terminal.progress import progress
 from MLTools.NanoML.workflow.analysis import Analysis, Stage, plan, run
 from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.pipeline import execute, run_stage

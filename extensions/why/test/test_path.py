@@ -12,10 +12,10 @@ import pytest
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.contracts.templates import FilledHistogram, HistogramChannel, Template, TemplateAxis, Templates
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.why.measure import GROUPS, HISTOGRAM, SCORE_BINS, Measured, measure, shift
+from MLTools.NanoML.extensions.why.path import Between, answer, show
+from MLTools.NanoML.extensions.why.state import Change, State, changes
 from MLTools.NanoML.schema.plain import read
-from MLTools.NanoML.why.measure import GROUPS, HISTOGRAM, SCORE_BINS, Measured, measure, shift
-from MLTools.NanoML.why.path import Between, answer, show
-from MLTools.NanoML.why.state import Change, State, changes
 
 BASE = State(Config(), {"datasets": {"WZ": {}}}, {}, {})
 FACTORS = (2.0, 3.0, 5.0)

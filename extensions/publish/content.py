@@ -21,6 +21,7 @@ from MLTools.NanoML.config.data import FIT
 from MLTools.NanoML.config.evaluation import Export
 from MLTools.NanoML.contracts.templates import Hypothesis, Templates, inner
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.publish import reproduce
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.file import KEY, write_described
 from MLTools.NanoML.model.inside import decide
@@ -28,7 +29,6 @@ from MLTools.NanoML.nanoaod.expression import Call, Leaf, Node, Number
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.parallel import RECORDS
-from MLTools.NanoML.publish import reproduce
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.schema.plain import content_of, plain, read_or_none
 from MLTools.NanoML.selection import load_selection

@@ -1,4 +1,4 @@
-"""`nanoml why` and `nanoml publish`: what moved a result, and a capsule of it for others."""
+"""`nanoml why`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,7 @@ from typing import Optional
 
 import click
 
-from MLTools.NanoML.commands.options import (
-    PATH,
-    analyses,
-    command,
-    config_argument,
-    echo,
-    echo_json,
-    flag,
-    json_option,
-    loaded,
-    option,
-    output_option,
-    settle,
-)
+from MLTools.NanoML.commands.options import PATH, analyses, command, echo, echo_json, flag, json_option, option
 from MLTools.NanoML.errors import ConfigError
 
 
@@ -58,9 +45,9 @@ def why(
 
     With OLD alone: what has changed since its results were made.
     """
+    from MLTools.NanoML.extensions.why.path import Between, answer, orders, show, write
+    from MLTools.NanoML.extensions.why.state import State, changes, notes
     from MLTools.NanoML.schema.plain import plain
-    from MLTools.NanoML.why.path import Between, answer, orders, show, write
-    from MLTools.NanoML.why.state import State, changes, notes
     from MLTools.NanoML.workflow.layout import Layout
 
     if new is None:
@@ -110,8 +97,8 @@ def _analysis(place: Path) -> Path:
 def _since(place: Path) -> None:
     """Say what has changed since the results of an analysis were made."""
     from MLTools.NanoML.config.load import load
+    from MLTools.NanoML.extensions.why.state import GONE
     from MLTools.NanoML.stages import NAMES
-    from MLTools.NanoML.why.state import GONE
     from MLTools.NanoML.workflow.pipeline import planned
 
     todo = [it for it in planned(load(place), NAMES) if it.reasons]
@@ -119,42 +106,3 @@ def _since(place: Path) -> None:
         echo("\n".join(each.lines()))
     gone = f"{GONE}: nanoml why DIRECTORY/{place.name} {place}"
     echo(gone if todo else "Nothing has changed since the results were made.")
-
-
-@command(
-    "nanoml publish examples/wz.yaml -o capsule",
-    "nanoml publish analysis.yaml -o capsule --title 'Search for W prime' --author 'The collaboration' --dry-run",
-    under="Look at results",
-    short="Write what others need to check or recast a result.",
-)
-@config_argument
-@output_option("DIRECTORY", "Write it there; a capsule that is there is replaced.", required=True)
-@option("--title", "Title of the analysis; default: the name of its work directory.", "TEXT")
-@option("--author, authors", "An author, or a collaboration, to be cited; may be repeated.", "NAME", multiple=True)
-@option("--events", "Reference events of each dataset.", "N", default=300, type=click.IntRange(1))
-@flag("--dry-run", "Only say what would be written.")
-def publish(
-    config: Path, output: Path, title: Optional[str], authors: tuple[str, ...], events: int, dry_run: bool
-) -> None:
-    """Write a capsule: model with its selection, likelihood, card, tables for HEPData, reference events, and reproduce.py.
-
-    An outsider runs `python reproduce.py` in it, which needs no NanoML, and `python reproduce.py --signal FILE --cross-section X`
-    for the limit on another signal. The results must be up to date. A blind analysis is published without any observed data.
-    """
-    from MLTools.NanoML.publish.capsule import Request, ready
-    from MLTools.NanoML.publish.capsule import publish as write
-    from MLTools.NanoML.workflow.layout import Layout
-
-    analysis = loaded(config)
-    workdir = Layout.of(analysis).workdir
-    settle(workdir)
-    request = Request(output, title or workdir.name, authors, events)
-    if dry_run:
-        for task in ready(analysis, request).tasks:
-            echo(f"{output}: {task.outputs[0].name}, with {events} reference events of each dataset")
-        echo(f"{output}: likelihood, limits and tables of {workdir}")
-        return
-    write(analysis, request)
-    if not authors:
-        echo(f"{output}/CITATION.cff names no author: add --author.")
-    echo(f"publish: {output}. See its README.md, and try it: python {output}/reproduce.py")

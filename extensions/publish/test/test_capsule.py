@@ -28,9 +28,9 @@ from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.bins import positive
 from MLTools.NanoML.contracts.templates import DATA, Hypothesis, Templates, inner
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.publish import capsule as writing
-from MLTools.NanoML.publish import reproduce
-from MLTools.NanoML.publish.content import ModelEntry, figures_of, fit_entry, fits_of
+from MLTools.NanoML.extensions.publish import capsule as writing
+from MLTools.NanoML.extensions.publish import reproduce
+from MLTools.NanoML.extensions.publish.content import ModelEntry, figures_of, fit_entry, fits_of
 from MLTools.NanoML.rootio.versions import generator_branch
 from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.workflow.analysis import Analysis
@@ -43,7 +43,7 @@ pytest.importorskip("statistical_analysis.stages")
 
 Patch, Captured = pytest.MonkeyPatch, pytest.CaptureFixture[str]
 
-SAMPLES = Path(__file__).parents[2] / "examples/nano"
+SAMPLES = Path(__file__).parents[3] / "examples/nano"
 SIGNAL, WZ = (SAMPLES / name / f"{name}_0.root" for name in ("WprimeToWZToLNuLL_M600", "WZTo3LNu_Pt100"))
 CONFIG = f"""\
 workdir: search

@@ -25,11 +25,19 @@ from MLTools.NanoML.config.data import FIT
 from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.corrections.era import read_once
 from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error
+from MLTools.NanoML.extensions.publish import reproduce
+from MLTools.NanoML.extensions.publish.content import (
+    FitEntry,
+    Fitted,
+    compile_stage,
+    figures_of,
+    fit_entry,
+    fits_of,
+    write_model,
+)
 from MLTools.NanoML.nanoaod.accounting import aligned
 from MLTools.NanoML.nanoaod.fileaccounting import Step
 from MLTools.NanoML.parallel import locked
-from MLTools.NanoML.publish import reproduce
-from MLTools.NanoML.publish.content import FitEntry, Fitted, compile_stage, figures_of, fit_entry, fits_of, write_model
 from MLTools.NanoML.schema.plain import content_of, plain
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.stages import NAMES
@@ -44,7 +52,7 @@ _DATA = "Data"
 _LONGEST = 64  # name of a table
 PACKAGES = ("numpy", "uproot", "awkward", "onnxruntime", "pyhf")
 SCHEMA = 1
-_TEXTS = Path(__file__).parents[1] / "templates" / "capsule"
+_TEXTS = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.publish import reproduce
+from MLTools.NanoML.extensions.publish.content import as_python
 from MLTools.NanoML.nanoaod.formula import Formula
-from MLTools.NanoML.publish import reproduce
-from MLTools.NanoML.publish.content import as_python
 
 
 def likelihood(observed: list[float]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import pytest
 import uproot
 from hypothesis import HealthCheck, settings
 
+from MLTools.NanoML.extending import extensions
 from MLTools.NanoML.model import Discriminant
 from MLTools.NanoML.model.entries import coefficients
 from MLTools.NanoML.nanoaod.folds import RULE
@@ -36,7 +37,7 @@ from services.pages import fences, section_of
 
 pytest_plugins = ["services.fixtures", "skips"]
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent
 
 # in the Python programs that tests start, too, a warning that our code causes is an error
 STRICT = str(ROOT / "test" / "strict")
@@ -56,7 +57,12 @@ settings.load_profile("patient")
 
 # a part that has been taken out takes its tests with it
 collect_ignore = [
-    part for part in ("data_processing", "ML_processing", "statistical_analysis") if not (ROOT / part).is_dir()
+    f"test/{part}"
+    for part in ("data_processing", "ML_processing", "statistical_analysis")
+    if not (ROOT / part).is_dir()
+]
+collect_ignore += [
+    str(it.parent) for it in (ROOT / "extensions").glob("*/__init__.py") if it.parent.name not in extensions()
 ]
 
 DATA = Path(os.environ.get("NANOML_TEST_DATA") or ROOT.parent / "shared" / "data")
@@ -207,6 +213,14 @@ def usual_reading() -> Iterator[None]:
     os.environ.pop(VARIABLE, None)
     if before is not None:
         os.environ[VARIABLE] = before
+
+
+@pytest.fixture(scope="module")
+def one_core() -> Iterator[None]:
+    """No run begins workers, each of which would import PyTorch and all else again: that takes longer than what it does then."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NANOML_CORES", "1")
+        yield
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from MLTools.NanoML.cli import nanoml as command
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.why.path import sampled
+from MLTools.NanoML.extensions.why.path import sampled
 from MLTools.NanoML.workflow.pipeline import execute
 from processes import nanoml
 
-ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.exhaustive("what moved a result, against whole runs")
+ROOT = Path(__file__).resolve().parents[3]
+pytestmark = [pytest.mark.exhaustive("what moved a result, against whole runs"), pytest.mark.usefixtures("one_core")]
 for _module in ("data_processing.skim.stage", "ML_processing.stages"):
     pytest.importorskip(_module)
 

@@ -1,0 +1,1 @@
+"""Features that are folders: see `MLTools.NanoML.extending`."""
