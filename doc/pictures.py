@@ -66,8 +66,6 @@ def house() -> Picture:
 FOLDERS = {
     "cli": "the command line",
     "commands": "each command, and its options",
-    "publish": "a capsule, for those without NanoML",
-    "why": "which change moved a result",
     "doctor": "what a machine lacks",
     "inspection": "what is in a file",
     "batch": "HTCondor, Slurm, Dask, CRAB",
