@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from MLTools.NanoML.config.evaluation import Evaluate
 from MLTools.NanoML.contracts.blinding import Shares
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.schema.roles import CORE, HOW, READS, WRITES
@@ -95,6 +96,7 @@ class EvaluateJob:
     repeats: RepeatRequest
     signal: str | None
     model: str = field(metadata=HOW)  # as `train.model`; its code counts
+    added: Evaluate  # the settings of extensions
 
     @property
     def also_read(self) -> list[Path]:

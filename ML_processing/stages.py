@@ -37,6 +37,7 @@ from MLTools.NanoML.config.training import OBJECTIVES, SCORES, Train
 from MLTools.NanoML.contracts.closure import CLOSURE, RatioClosure
 from MLTools.NanoML.dependencies import FIGURES, code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
+from MLTools.NanoML.extending import added_to
 from MLTools.NanoML.model import twin_of
 from MLTools.NanoML.terminal.progress import say, say_once
 from MLTools.NanoML.workflow.analysis import Analysis, Stage
@@ -146,7 +147,7 @@ def evaluate_stage(analysis: Analysis) -> Stage:
         data = _compared_data(analysis, wanted, files, era)
         eras = {era: files} if era is not None else {it: own for it in known if (own := _simulation_of(config, it))}
         repeats = asked if asked == NO_REPEATS else replace(asked, target=target_of(config, era))
-        job = EvaluateJob(run, files, compare, data, eras, repeats, settings.signal, settings.model)
+        job = EvaluateJob(run, files, compare, data, eras, repeats, settings.signal, settings.model, added_to(wanted))
         outputs = (run / "metrics.json", run / MEASURED)
         folders = (run, repeats_of(run)) if repeats != NO_REPEATS else (run,)
         made = {"outputs": outputs, "folders": folders, "cache": (run / OUTPUTS,)}
@@ -319,7 +320,7 @@ def _evaluate(job: EvaluateJob) -> Mapping[str, object]:
     from ML_processing.evaluation.report import evaluate
     from ML_processing.training.tracking import add
 
-    evaluate(job.run, job.files, job.run, job.compare, job.data, job.eras, job.repeats, job.model)
+    evaluate(job.run, job.files, job.run, job.compare, job.data, job.eras, job.repeats, job.model, job.added)
     add(job.run, [job.run / "metrics.json"])
     return {}
 

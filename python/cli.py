@@ -63,7 +63,7 @@ class _Lazy(click.Group):
             from MLTools.NanoML.extending import listed_extensions
             from MLTools.NanoML.rootio.versions import did_you_mean
 
-            meant = did_you_mean(args[0], known, 0.6) or f" {listed_extensions()}."  # "rnu" is run
+            meant = did_you_mean(args[0], known, 0.6) or f" Extensions here: {listed_extensions()}."  # "rnu" is run
             ctx.fail(f'"{args[0]}" is not a command.{meant}')
         return super().resolve_command(ctx, args)
 

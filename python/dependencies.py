@@ -150,6 +150,9 @@ def _behind(place: _Place, syntaxes: _Syntaxes, seen: set[tuple[str, str]]) -> I
         if (place.path.parent / text).is_file():
             yield _Place(place.path.parent / text, text)
     for level, module, name in syntax.imports:
+        if level and is_ours(place.name):  # of an extension: a module of the core names all by its whole name
+            package = place.name if place.path.name == "__init__.py" else place.name.rpartition(".")[0]
+            level, module = 0, importlib.util.resolve_name("." * level + module, package)
         if is_ours(module):
             if (module, name) not in seen:
                 seen.add((module, name))

@@ -13,7 +13,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
@@ -124,6 +124,12 @@ class Extension:
     python: tuple[int, int] = (3, 9)
 
 
+def naming() -> list[Path]:
+    """The files by which installed distributions name extensions."""
+    files = (it for place in sys.path for it in Path(place).glob("*-info/entry_points.txt"))
+    return [it for it in files if GROUP in it.read_text(encoding="utf-8", errors="replace")]
+
+
 @functools.cache
 def _packages() -> dict[str, str]:
     """The packages of all extensions that are not hidden, by their names: NanoML's own, then installed ones."""
@@ -142,8 +148,7 @@ def _packages() -> dict[str, str]:
 
 def _entry_points() -> Sequence[Any]:
     """What other distributions name; `importlib.metadata` alone takes as long as all else that a command imports."""
-    files = (it for place in sys.path for it in Path(place).glob("*-info/entry_points.txt"))
-    if not any(GROUP in it.read_text(encoding="utf-8", errors="replace") for it in files):
+    if not naming():
         return ()
     from importlib import metadata
 
@@ -184,10 +189,16 @@ def extensions() -> Mapping[str, Extension]:
 
 
 def listed_extensions() -> str:
-    """The extensions that are here, in a sentence, and those that lack a part of NanoML."""
+    """The names of the extensions that are here, and what others lack."""
     here, lacking = _read()
     absent = [f"{name} lacks {what}" for name, what in lacking.items()]
-    return f"Extensions here: {'; '.join([', '.join(here) or 'none', *absent])}"
+    return "; ".join([", ".join(here) or "none", *absent])
+
+
+def folders() -> dict[str, Path]:
+    """The folders of all extensions, by the names of their packages."""
+    specs = {package: importlib.util.find_spec(package) for package in _packages().values()}
+    return {it: Path(spec.origin).resolve().parent for it, spec in specs.items() if spec is not None and spec.origin}
 
 
 def installed() -> dict[str, str]:
@@ -251,6 +262,12 @@ def extended(section: str) -> Callable[[type[T]], type[T]]:
         return made
 
     return with_fields
+
+
+def added_to(section: T) -> T:
+    """A section with the settings of extensions alone: those of the core have their defaults."""
+    own = [kind for kind in type(section).__mro__ if is_dataclass(kind)][-1]
+    return replace(section, **{it.name: getattr(own(), it.name) for it in fields(own)})  # type: ignore[type-var]
 
 
 def settings_of(section: object, kind: type[T]) -> T:

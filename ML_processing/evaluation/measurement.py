@@ -28,6 +28,7 @@ from ML_processing.metrics.roc import Bootstrap, bootstrap
 from ML_processing.requests import NO_DATA, DataRequest
 from ML_processing.training.data import TrainingFiles
 from ML_processing.training.directory import Training
+from MLTools.NanoML.config.evaluation import Evaluate
 
 T = TypeVar("T")
 
@@ -52,6 +53,8 @@ class Measurement:
         As those of `evaluate`.
     again
         The trainings that were done again.
+    settings
+        The section `evaluate` for what extensions have added to it: `settings_of` gives it to them.
     """
 
     training: Training
@@ -60,6 +63,7 @@ class Measurement:
     wanted: DataRequest = NO_DATA
     eras: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     again: Sequence[RepeatedTraining] = ()
+    settings: Evaluate = field(default_factory=Evaluate)
     _done: dict[Callable[[Measurement], Any], Any] = field(default_factory=dict)
 
     def once(self, compute: Callable[[Measurement], T]) -> T:

@@ -25,6 +25,7 @@ from ML_processing.training.directory import Training
 from ML_processing.training.outputs import kept_outputs
 from ML_processing.training.reweighting import Reweighted
 from MLTools.NanoML.atomic import make_directory, write_json, write_text
+from MLTools.NanoML.config.evaluation import Evaluate
 from MLTools.NanoML.contracts.hdf5 import ConvertedDataset
 from MLTools.NanoML.errors import ConfigError
 from MLTools.NanoML.report.figures import Figures, remove_others
@@ -45,6 +46,7 @@ def evaluate(
     eras: Mapping[str, Sequence[Path]] = MappingProxyType({}),
     repeats: RepeatRequest = NO_REPEATS,
     model: str | None = None,
+    settings: Evaluate | None = None,
 ) -> dict[str, object]:
     """Measure a training, for its report and in numbers.
 
@@ -68,6 +70,8 @@ def evaluate(
         what is there already is not trained once more.
     model
         The network, as for `Training.load`.
+    settings
+        What extensions have added to the section.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def evaluate(
     with one_thread(), kept_outputs(make_directory(directory) / OUTPUTS, code) as kept:
         training, *others = (replace(each, kept=kept) for each in (training, *(it.training for it in again)))
         again = [replace(it, training=each) for it, each in zip(again, others, strict=True)]
-        found = _evaluation(Measurement(training, files, compare, data, eras, again), kinds)
+        found = _evaluation(Measurement(training, files, compare, data, eras, again, settings or Evaluate()), kinds)
     answers = verdict(found)
     content = found.as_json(answers, _digest(found, answers[0]))
     write_json(directory / "metrics.json", content)

@@ -30,6 +30,7 @@ from MLTools.NanoML.batch.system import BatchSite, Place, system_of
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.errors import ConfigError, NanoMLError, explain_os_error, plural
+from MLTools.NanoML.extending import folders, naming
 from MLTools.NanoML.rootio.remote.server import is_remote, on_cvmfs
 from MLTools.NanoML.schema.document import Document, Keys
 from MLTools.NanoML.schema.settings import json_schema, parse
@@ -61,6 +62,10 @@ def packed_code(config: Config, directory: Path) -> Path:
         spec = importlib.util.find_spec(part)
         if spec is not None and spec.submodule_search_locations:
             entries += files_below(Path(spec.submodule_search_locations[0]).resolve(), f"lib/{part}")
+    for package, folder in folders().items():
+        found = files_below(folder, f"lib/{package.replace('.', '/')}")
+        entries += [it for it in found if "test" not in it[1].relative_to(folder).parts]
+    entries += [(f"lib/{it.parent.name}/{it.name}", it) for it in naming()]
     own = list(_own(config))
     size = sum(path.stat().st_size for _, path in own)
     if size > _MOST:

@@ -27,7 +27,7 @@ def schema() -> dict[str, object]:
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "NanoML analysis",
-        "$comment": listed_extensions(),
+        "$comment": f"Extensions here: {listed_extensions()}",
         **json_schema(Config),
         "patternProperties": {"^x-": {"description": "Ignored: a place for YAML anchors."}},
     }

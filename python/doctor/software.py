@@ -22,6 +22,7 @@ from typing import Optional
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extending import listed_extensions
 from MLTools.NanoML.installation import TO_GET_NANOAOD_TOOLS, checkout, how_to_install, is_found
 
 SECONDS = 4.0
@@ -126,6 +127,7 @@ def report() -> list[str]:
         f"system: {platform.platform()}",
         f"packages: {', '.join(f'{name} {version}' for name, version in found.items() if version)}",
         f"without: {', '.join(name for name, version in found.items() if not version) or 'nothing'}",
+        f"extensions: {listed_extensions()}",
     ]
     return lines + [f"{name}: {os.environ[name]}" for name in _VARIABLES if os.environ.get(name)]
 

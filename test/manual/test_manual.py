@@ -85,7 +85,7 @@ def test_each_block_says_what_becomes_of_it() -> None:
     for block in blocks():
         runs = block.language in ("bash", "python") and not block.about
         known = block.language in ("bash", "python", "yaml", "cpp", "text", "mermaid", "")
-        assert known or re.fullmatch(r"\w+[.]\w+", block.about), block
+        assert known or re.fullmatch(r"[\w/]+[.]\w+", block.about), block
         if block.language == "bash":
             assert not block.about or block.about.startswith("needs "), block
         if runs:
