@@ -64,6 +64,7 @@ _METHODS = {
 }
 """The methods for users, of classes that also have others for NanoML itself."""
 _ADDED = {
+    "MLTools.NanoML.extending": ("Extension", "Declaration", "settings_of"),
     "MLTools.NanoML.commands.options": ("command", "option", "flag"),
     "MLTools.NanoML.corrections.entries": ("Entry",),
     "MLTools.NanoML.batch.system": ("System", "Poll", "QueueState"),
