@@ -1,4 +1,4 @@
-"""Draws fits: their figures and pages, of results that are there; fits of workspaces and cards; and checks with pseudo-experiments."""
+"""Draws fits: their figures and pages, of results that are there; fits of workspaces and other models; checks with pseudo-experiments."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from MLTools.NanoML.schema.plain import plain
 from statistical_analysis.fit import (
     FitJob,
     fitted_processes,
+    foreign_model,
     judged,
     model_of,
     points_of,
     read_fit,
     read_workspace,
-    translate,
     whole,
 )
 from statistical_analysis.inference import infer
@@ -85,24 +85,24 @@ def fit_workspace(
     is_blind: bool,
     toys: int | str,
     strengths: tuple[float, float] | None = None,
-    mass: str = "",
+    **options: object,
 ) -> str:
-    """Fit a workspace of pyhf, or a datacard, which becomes one, with a page like that of an analysis; return the summary.
+    """Fit a workspace of pyhf, or what an extension reads, which becomes one, with a page like that of an analysis; return the summary.
 
     Parameters
     ----------
     source
-        A workspace, which ends with .json, or else a datacard.
+        A workspace, which ends with .json, or another file with a model.
     is_blind
         Whether nothing may depend on the data of the workspace.
     toys
         As the setting of the same name in the section `fit`.
     strengths
         The range of each signal strength; by default that of the workspace.
-    mass
-        The value of $MASS in a datacard.
+    options
+        What the reader of the other file takes.
     """
-    model = None if source.suffix == ".json" else translate(source, directory, mass, is_blind)[1]
+    model = foreign_model(source, directory, is_blind, **options)
     content = read_workspace(source) if model is None else workspace(model)
     bins = {channel["name"]: len(channel["samples"][0]["data"]) for channel in content["channels"]}
     axes = {name: Axis("Bin", Bins(np.arange(0.5, count + 1, dtype=np.float64))) for name, count in bins.items()}

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from MLTools.NanoML.contracts.blinding import Unblinding
 from MLTools.NanoML.contracts.densities import UnbinnedChannel, UnbinnedChannels
 from MLTools.NanoML.contracts.templates import DATA, HistogramChannel, Origin, Template, Templates, added
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
+from MLTools.NanoML.extending import entries, loaded
 from MLTools.NanoML.report.page import Answer, digits
 from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.schema.roles import HOW, READS, WRITES
@@ -28,7 +30,7 @@ from MLTools.NanoML.terminal.progress import say
 from statistical_analysis.model import StatisticalModel, no_signal, statistical_model
 from statistical_analysis.results import CREATOR, FittedProcess, NoFit, Results, Yields
 from statistical_analysis.samples import Remark
-from statistical_analysis.workspace import CARDS, for_combine, model_in, with_range, workspace, write_datacard
+from statistical_analysis.workspace import CARDS, for_combine, with_range, workspace, write_datacard
 
 if TYPE_CHECKING:
     from statistical_analysis.unbinned import Points
@@ -218,22 +220,35 @@ def whole(results: Results, model: StatisticalModel) -> Results:
     return replace(results, channels=tuple(channels))
 
 
-def translate(source: Path, directory: Path, mass: str = "", is_blind: bool = False) -> tuple[Path, StatisticalModel]:
-    """Write a datacard as a workspace of pyhf, or a workspace as a datacard, and say where they are not equal; return file and model.
+@dataclass(frozen=True)
+class Reader:
+    """How an extension reads files as statistical models, by `entries("models")`; a workspace, which ends with .json, is read here."""
 
-    Unless it is blind, it is also said how many events of data are in bins that are not fitted.
-    """
-    from statistical_analysis.card import read_card
+    files: str  # the pattern of their names
+    read: Callable[..., StatisticalModel]  # takes a path, and the options by which extensions add to `nanoml fit`
+    hint: str  # how a workspace is made of one
 
-    if source.suffix == ".json":
-        written = write_datacard(model_in(read_workspace(source), source), directory)
-        model = read_card(written)  # with the lines that are not equal
-    else:
-        model, written = read_card(source, mass), make_directory(directory) / "workspace.json"
-        write_json(written, workspace(model))
+
+def readers() -> list[Reader]:
+    """What reads files that are no workspaces."""
+    return [loaded(place) for place in entries("models").values()]
+
+
+def foreign_model(source: Path, directory: Path, is_blind: bool = False, **options: object) -> StatisticalModel | None:
+    """The model in a file that is no workspace, which is written as one; None if it is a workspace, or nobody reads it."""
+    found = [it for it in readers() if source.suffix != ".json" and fnmatchcase(source.name, it.files)]
+    if not found:
+        return None
+    model = found[0].read(source, **options)
+    write_json(make_directory(directory) / "workspace.json", workspace(model))
+    say_remarks(model, is_blind)
+    return model
+
+
+def say_remarks(model: StatisticalModel, is_blind: bool) -> None:
+    """Print the remarks on a model; if it is blind, not those on data in bins that are not fitted."""
     for it in (it for it in model.remarks if not is_blind or it.kind != "empty"):
         say(": ".join(filter(None, (it.channel, it.process, it.what))))
-    return written, model
 
 
 def read_workspace(path: Path) -> dict[str, Any]:
@@ -250,10 +265,8 @@ def read_workspace(path: Path) -> dict[str, Any]:
         raise NanoMLError(f"{path}: no such file. `nanoml fit` of an analysis makes one.") from None
     except Exception as problem:  # pyhf raises whatever it stumbles over
         what = ", ".join(it[:200] for it in str(problem).split("\n\t")[:2])  # and where
-        raise NanoMLError(
-            f"{path}: is not a workspace of pyhf ({type(problem).__name__}: {what}). Give one, or the YAML file of an analysis; "
-            "`nanoml fit CARD --translate` makes one of a datacard."
-        ) from None
+        ways = "; ".join(["Give one, or the YAML file of an analysis", *(it.hint for it in readers())])
+        raise NanoMLError(f"{path}: is not a workspace of pyhf ({type(problem).__name__}: {what}). {ways}.") from None
     if not content["measurements"] or not content["measurements"][0]["config"]["poi"]:
         raise NanoMLError(
             f"{path}: the first measurement names no parameter of interest (poi). Add the signal strength."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -19,8 +20,10 @@ from MLTools.NanoML.commands.options import (
     output_option,
     run_one,
     source_argument,
+    with_added,
 )
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
+from MLTools.NanoML.extending import entries
 from MLTools.NanoML.schema.plain import content_of
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 PAGE = "howto/fit.md"
 SHARE = {"pattern": r"100%|(?!0+(\.0*)?%)[0-9]{1,2}(\.[0-9]+)?%", "form": "a part of the data, as in 10%"}
+
+_MODELS = ["workspace", *entries("models")]  # files that are fitted, but for those of an analysis
 
 
 def _is_config(source: Path) -> bool:
@@ -37,13 +42,11 @@ def _is_config(source: Path) -> bool:
 @command(
     "nanoml fit examples/wz.yaml",
     "nanoml fit workspace.json -o results",
-    "nanoml fit datacard.txt --translate -o workspaces",
     short="Fit the histograms: limit, significance, report.",
 )
-@source_argument("source", "[CONFIG | WORKSPACE | CARD]")
-@output_option("DIRECTORY", "Write the results of a workspace or card there.")
-@flag("--translate", "Only translate a card into a workspace, or a workspace into a card, and list what differs.")
-@option("--mass", "The value of $MASS in a card.", "MASS", default="")
+@source_argument("source", f"[{' | '.join(['config', *_MODELS]).upper()}]")
+@output_option("DIRECTORY", f"Write the results of a {' or '.join(_MODELS)} there.")
+@with_added("options of fit")
 @flag("--blind", "Do not use the data of a workspace, only what is expected.")
 @option(
     "--toys",
@@ -61,26 +64,26 @@ def _is_config(source: Path) -> bool:
 def fit(
     source: Path,
     output: Optional[Path],
-    translate: bool,
-    mass: str,
     blind: bool,
     toys: Optional[str],
     strengths: Optional[tuple[float, float]],
     force: bool,
+    instead: Optional[Callable[..., str]] = None,  # what an option of an extension does, and what it says
+    **added: Any,
 ) -> None:
-    """Fit the signal strength of an analysis, of a workspace of pyhf (JSON), or of a datacard of Combine.
+    """Fit the signal strength of an analysis, or of a workspace of pyhf (JSON).
 
     The section fit of the configuration says how; with "signals: {mu_WZ: [WZ], mu_ZZ: [ZZ]}" in it, it is
     a fit of two strengths, with their contours. A workspace is fitted with its data, unless
     --blind is given, and its bounds of parameters hold; the signal strength may have another range.
-    A card is translated into a workspace first; differences between the two are listed.
     """
     from MLTools.NanoML.stages import import_part
 
     if _is_config(source):
-        if output is not None or translate or mass or blind or toys is not None or strengths is not None:
+        given = output is not None or blind or toys is not None or strengths is not None
+        if given or instead or any(added.values()):
             raise click.UsageError(
-                "Options other than --force are for a workspace or card: the configuration says all of an analysis."
+                f"Options other than --force are for a {' or '.join(_MODELS)}: the configuration says all of an analysis."
             )
         run_one(source, "fit", force)
         return
@@ -88,11 +91,11 @@ def fit(
         raise click.UsageError("Say where the results go: -o DIRECTORY.")
     if strengths is not None and not strengths[0] < strengths[1]:
         raise click.UsageError("--range takes a lower and a higher signal strength, as in --range -5 20.")
-    if translate:
-        echo(f"{import_part('statistical_analysis.fit').translate(source, output, mass)[0]}: written.")
+    if instead is not None:
+        echo(instead(source, output, **added))
     else:
         fit_workspace = import_part("statistical_analysis.draw").fit_workspace
-        echo(fit_workspace(source, output, blind, toys or "auto", strengths, mass))
+        echo(fit_workspace(source, output, blind, toys or "auto", strengths, **added))
 
 
 @command(

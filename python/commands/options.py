@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Optional, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from MLTools.NanoML import extending
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.terminal.progress import printable, say, show
@@ -106,8 +107,23 @@ def command(
     *examples: str, under: str = STAGES, short: Optional[str] = None, **attributes: Any
 ) -> Callable[[_Command], click.Command]:
     """A command of `nanoml`, listed `under` a title, whose help ends with examples; `short` is what the list says."""
-    made = click.command(short_help=short, epilog=epilog(*examples), **attributes)
-    return lambda function: in_help(under)(made(function))
+
+    def made(function: _Command) -> click.Command:
+        shown = epilog(*examples, *getattr(function, "examples", ()))  # and those of extensions
+        return in_help(under)(click.command(short_help=short, epilog=shown, **attributes)(function))
+
+    return made
+
+
+def with_added(kind: str) -> Callable[[_Command], _Command]:
+    """Let extensions add options to a command, by `entries`: each decorates its function, which gets what it does not know as `added`."""
+
+    def decorated(function: _Command) -> _Command:
+        for place in reversed(extending.entries(kind).values()):
+            function = extending.loaded(place)(function)
+        return function
+
+    return decorated
 
 
 def option(names: str, text: str, metavar: Optional[str] = None, **attributes: Any) -> Callable[[_Command], _Command]:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from MLTools.NanoML import extending
 from MLTools.NanoML.atomic import cache_directory, replacing, write_text
 from MLTools.NanoML.corrections.entries import Entry
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
@@ -206,9 +207,10 @@ class Corrections:
                 raise ConfigError(text if text.startswith(place) else f"{place}: {text}") from None
             opened[entry.file] = file
             if pinned.get(entry.file, file.digest) != file.digest:
+                ways = map(extending.loaded, extending.entries("changes of corrections").values())
                 raise ConfigError(
                     f"{document.where(PINNED, entry.file)}: {entry.file} has changed: its SHA-256 is {file.digest}. Take the old file, "
-                    f"or see with `nanoml corrections compare OLD NEW` what the change is, and write this SHA-256 here."
+                    f"or {' '.join(['see', *ways])} what the change is, and write this SHA-256 here."
                 )
         return cls(Path(path), entries, opened)
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from MLTools.NanoML import installation
 from MLTools.NanoML.cli import _from_here, nanoml, page_of, where
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extending import entries
 from MLTools.NanoML.grid.proxy import read_proxy
 from MLTools.NanoML.selection import Cutflow
 from MLTools.NanoML.stages import STAGES
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 INNER = (
     *("config check", "config schema", "proxy init", "proxy info"),
-    *(f"corrections {name}" for name in ("propose", "check", "compare")),
+    *(name for name in entries("commands") if " " in name),
 )
 
 

@@ -54,7 +54,7 @@ ORDER = {
     ],
     "statistical_analysis": [
         ("samples", "results", "unbinned"),
-        *("model", "workspace", "card", "likelihood", "maximum", "asymptotic", "toys", "inference"),
+        *("model", "workspace", "likelihood", "maximum", "asymptotic", "toys", "inference"),
         *("report", "fit", "draw", "stages"),
     ],
 }  # fmt: skip

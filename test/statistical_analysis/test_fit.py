@@ -29,7 +29,7 @@ from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
 from services.workspaces import free, of_simulation, sample, several, simple
 from statistical_analysis.draw import check, draw_fit, fit_workspace
-from statistical_analysis.fit import FitJob, agreement, fit, fitted_processes, read_workspace, translate
+from statistical_analysis.fit import FitJob, agreement, fit, fitted_processes, read_workspace
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.model import statistical_model
@@ -210,15 +210,6 @@ def test_a_workspace_has_that_page(few_events: dict[str, Any], tmp_path: Path, m
     assert "What is in this fit" in page
     assert ">datasets<" not in page
     assert results.breakdown == ()  # the strength is at the end of its range
-    # the same as a card
-    translate(source, tmp_path / "card")
-    fit_workspace(tmp_path / "card/datacard.txt", tmp_path / "of_card", False, "never")
-    of_card = read_results(tmp_path / "of_card/results.json")
-    assert of_card.strength.value == pytest.approx(results.strength.value, abs=1e-4)
-    ours, theirs = ({it.name: {*it.uncertainties} for it in each.processes} for each in (results, of_card))
-    assert ours == theirs
-    assert "Not checked" in (tmp_path / "of_card/report.html").read_text()
-    assert (tmp_path / "of_card/workspace.json").exists()
     few_events["observations"][0]["data"] = [STRANGE] * 3
     source.write_text(json.dumps(few_events))
     monkeypatch.setattr(experiments, "_MORE", 1)

@@ -9,7 +9,6 @@ import yaml
 from conftest import ROOT
 from MLTools.NanoML.corrections import Corrections
 from processes import nanoml
-from services.jets import write_june
 
 INVENTED = ROOT / "examples" / "corrections"
 
@@ -39,14 +38,6 @@ def test_the_lines_that_it_shows_are_an_entry(tmp_path: Path, path: Path) -> Non
     (tmp_path / "era.yaml").write_text("\n".join(line[2:] for line in lines.splitlines()))
     corrections = Corrections.read(tmp_path / "era.yaml")
     assert corrections.names == list(yaml.safe_load((tmp_path / "era.yaml").read_text()))
-
-
-def test_it_says_in_which_layout_a_resolution_is(tmp_path: Path) -> None:
-    old = nanoml("corrections", INVENTED / "2018" / "jets.json", cwd=tmp_path)
-    assert "jer: Invented2018_JRV1_MC  # up and down by systematic, as before June 2026" in old.stdout
-    write_june(INVENTED / "2018" / "jets.json", tmp_path / "june.json")
-    june = nanoml("corrections", "june.json", cwd=tmp_path)
-    assert "jer: Invented2018_JRV1_MC  # up and down by SFUncertainty, as since June 2026" in june.stdout
 
 
 def test_an_era_is_checked(tmp_path: Path) -> None:

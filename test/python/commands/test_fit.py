@@ -11,8 +11,8 @@ from MLTools.NanoML.cli import nanoml
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["fit", "a.yaml", "-o", "there"], "Options other than --force are for a workspace or card"),
-        (["fit", "a.yaml", "--toys", "2000"], "Options other than --force are for a workspace or card"),
+        (["fit", "a.yaml", "-o", "there"], "Options other than --force are for a workspace"),
+        (["fit", "a.yaml", "--toys", "2000"], "Options other than --force are for a workspace"),
         (["fit", "workspace.json"], "Say where the results go: -o DIRECTORY."),
         (["fit", "workspace.json", "-o", "there", "--toys", "10"], "write auto, never, or a number of at least 1000"),
         (["toys", "workspace.json"], "Say where the results go: -o DIRECTORY."),

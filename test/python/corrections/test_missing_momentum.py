@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 
 from MLTools.NanoML.corrections import jets, missing_momentum, xy
-from MLTools.NanoML.corrections.survey.propose import propose
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.selection import Events, Flat
 from services import invented, real
@@ -106,9 +106,11 @@ def write_recoil(path: Path) -> None:
 
 
 def test_the_recoil_is_corrected_along_and_across_the_boson(tmp_path: Path) -> None:
-    path = tmp_path / "HLepRare" / "2030_X" / "recoil.json"
+    path, kinds = tmp_path / "recoil.json", {"recoil": "Rescaling", "recoil_uncertainty": "Uncertainty"}
     write_recoil(path)
-    entries, one = era(tmp_path, propose(tmp_path, "2030", tmp_path).text), plain(path)
+    named = {key: {"file": path.name, "name": f"Recoil_correction_{kind}"} for key, kind in kinds.items()}
+    text = json.dumps({key: {**each, "inputs": {"order": "NLO"}} for key, each in named.items()})
+    entries, one = era(tmp_path, text), plain(path)
     rescaled, error = (one[f"Recoil_correction_{name}"] for name in ("Rescaling", "Uncertainty"))
     random = np.random.default_rng(2)
     missing, boson, visible = ((random.uniform(5, 80, 50), random.uniform(-3.1, 3.1, 50)) for _ in range(3))

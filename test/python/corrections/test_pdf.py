@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.corrections import Factor
 from MLTools.NanoML.corrections.pdf import SETS, PdfSet, alpha_s, pdf, pdf_members, pdf_weight
-from MLTools.NanoML.corrections.survey.propose import propose
 from MLTools.NanoML.corrections.triggers import Leptons, pair, weight
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.nanoaod.fileaccounting import combined
@@ -239,11 +238,8 @@ def test_an_entry_has_the_legs_of_its_file(tmp_path: Path) -> None:
     again = weight(era(tmp_path, text).electron_legs.on(ragged).named("electron"))
     assert again.nominal.tolist() == weight(found).nominal.tolist()
     assert set(again.variations) == {"electron_up", "electron_down"}
-    (tmp_path / "2030_X").mkdir()
-    path.rename(tmp_path / "2030_X" / path.name)
-    proposed = era(tmp_path, propose(tmp_path, "2030", tmp_path).text).electron_legs
-    assert proposed.described[:2] == ("Electron-HLT-DataEff, Electron-HLT-McEff", "single")
-    entry["file"] = f"2030_X/{path.name}"
+    single = era(tmp_path, json.dumps({"electron_legs": {**entry, "legs": {"single": {"Path": "leg0"}}}}))
+    assert single.electron_legs.described[:2] == ("Electron-HLT-DataEff, Electron-HLT-McEff", "single")
     with pytest.raises(ConfigError, match="single, leading or trailing"):
         era(tmp_path, json.dumps({"electron_legs": {**entry, "legs": {"hard": {}}}}))
 

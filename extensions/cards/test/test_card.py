@@ -14,7 +14,7 @@ import uproot
 pytest.importorskip("jax")
 pytest.importorskip("mplhep")
 pytest.importorskip("pyhf")
-pytest.importorskip("statistical_analysis.card")
+pytest.importorskip("statistical_analysis.fit")
 
 import pyhf
 from scipy.optimize import minimize_scalar
@@ -22,14 +22,14 @@ from scipy.optimize import minimize_scalar
 from MLTools.NanoML.config.fit import Fit, LogNormal
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.cards.card import read_card
+from MLTools.NanoML.extensions.cards.translation import model_in, translate
 from MLTools.NanoML.rootio.histograms import root_histogram
 from services.workspaces import free, sample, several
-from statistical_analysis.card import read_card
-from statistical_analysis.fit import translate
 from statistical_analysis.inference import infer
 from statistical_analysis.likelihood import _INTERPOLATION
 from statistical_analysis.model import Range, StatisticalModel, statistical_model
-from statistical_analysis.workspace import for_combine, model_in, workspace, write_datacard
+from statistical_analysis.workspace import for_combine, workspace, write_datacard
 
 Luminosity = dict[str, dict[str, LogNormal]]
 

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
-from MLTools.NanoML.corrections.entries import variations_of
 from MLTools.NanoML.corrections.evaluation import Correction, CorrectionFile
+from MLTools.NanoML.corrections.lines import fixed_inputs, plain_lines, quoted
 
 SPECIAL = ("b_tags", "jets", "fat_jets", "electrons", "electron_legs", "met_xy", "muons", "photons")
 """The entries of objects that have keys of their own."""
-_PER_OBJECT = re.compile(r"\w+Bin")
-"""Inputs that are texts and differ from object to object."""
+SEE = "with `nanoml corrections compare OLD NEW`"
+"""How to see the changes of a file."""
 _KNOWN = (
     "eta abseta pt p et phi sceta abssceta r9 gain seedgain run charge ntrackerlayers mass msoftdrop jetpt jeteta jetphi jeta rho "
     "numtrueinteractions flavor discriminant cvl cvb dm decaymode genmatch met_pt met_phi npvs npvgood genpt eventid chhef nehef "
@@ -38,7 +38,6 @@ _YEAR = re.compile(  # a word's beginning and not the year of a date, such as 12
     r"UL(?:20)?(1[5-8])|(?:Collisions|Summer|Winter|Prompt|Run)(?:20)?(1[5-8]|2[2-9])(?!\d)|"
     r"(?<![A-Za-z\d])(?<!\d[-./]\d[-./])(?<!\d[-./]\d\d[-./])20(1[5-8]|2[2-9])(?!\d|[-./]\d\d?[-./]\d)"
 )
-_PLAIN = re.compile(r"(?!(?:true|false|null)$)[A-Za-z_/][\w./+-]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Kind:
         if entry in SPECIAL:
             return list(_jets(entry, path, file, names[0]))
         others = [f"# name may be {', '.join(names[1:])}"] if names[1:] else []
-        return [*plain(entry, path, file[names[0]], self.fixed, self.free, era), *others]
+        return [*plain_lines(entry, path, file[names[0]], self.fixed, self.free, era), *others]
 
 
 _EGM, _SF = ("ValType", "eta", "pt"), ("eta", "pt", "scale_factors")
@@ -157,11 +156,6 @@ KINDS = (
 """The kinds of corrections, in the order of a proposed file. Of several kinds with the same entry, the first that a tree has is taken."""
 
 
-def quoted(value: str) -> str:
-    """A text as YAML has it within braces."""
-    return value if _PLAIN.fullmatch(value) else json.dumps(value)
-
-
 def years_of(texts: Iterable[str]) -> set[str]:
     """The years of data-taking that names say, as 18: of a campaign such as Summer19UL18, that of the data."""
     return {next(filter(None, match.groups())) for match in map(_YEAR.search, texts) if match}
@@ -174,36 +168,9 @@ def unknown_inputs(correction: Correction) -> list[str]:
     return [name for name in numbers if f" {name.lower()} " not in f" {_KNOWN}"]
 
 
-def _fixed(correction: Correction, fixed: Mapping[str, str], free: str = "", era: str = "") -> dict[str, str]:
-    """The inputs that are texts and the same for all objects, with their proposed values."""
-    chooser, _ = variations_of(correction, {})
-    made = {}
-    for name, axis in correction.axes.items():
-        if axis.type == "string" and name not in (chooser, *free.split()) and not _PER_OBJECT.fullmatch(name):
-            choices = list(map(str, axis.keys)) or ["nom"]
-            usual = ("nom|nominal|central", "M", r"\w*[Mm]edium\w*", "wp80(?:iso)?|MVA80")
-            chosen = [it for it in choices if len(it) > 3 and it in era]  # the year
-            chosen += [
-                it for want in ([fixed[name]] if name in fixed else usual) for it in choices if re.fullmatch(want, it)
-            ]
-            made[name] = (chosen or choices)[0]
-    return made
-
-
-def plain(
-    entry: str, path: str, correction: Correction, fixed: Mapping[str, str], free: str = "", era: str = ""
-) -> Iterator[str]:
-    """The lines for one correction, with what else its inputs may be."""
-    texts, axes = _fixed(correction, fixed, free, era), correction.axes
-    inputs = ", ".join(f"{name}: {json.dumps(value)}" for name, value in texts.items())
-    more = f", inputs: {{{inputs}}}" if inputs else ""
-    yield f"{entry}: {{file: {quoted(path)}, name: {quoted(correction.name)}{more}}}"
-    yield from (f"# {name} may be {', '.join(map(str, axes[name].keys))}" for name in texts if len(axes[name].keys) > 1)
-
-
 def _legs(entry: str, path: str, data: Correction, era: str) -> Iterator[str]:
     """The entry of the efficiencies of triggers, with a leg to be chosen."""
-    inputs = _fixed(data, {}, era=era)
+    inputs = fixed_inputs(data, {}, era=era)
     chosen, paths = inputs.pop("Path"), list(map(str, data.axes["Path"].keys))
     names = f"data: {{name: {data.name}}}, simulation: {{name: {data.name.replace('Data', 'Mc')}}}"
     more = f"inputs: {json.dumps(inputs)}, legs: {{single: {{Path: {json.dumps(chosen)}}}}}"
@@ -214,7 +181,7 @@ def _legs(entry: str, path: str, data: Correction, era: str) -> Iterator[str]:
 def _electrons(entry: str, path: str, file: CorrectionFile, name: str, era: str) -> str:
     """The entry of the energy scale and resolution of electrons or photons."""
     if name.endswith("ScaleUnc"):
-        year = _fixed(file[name], {}, era=era)["year"]
+        year = fixed_inputs(file[name], {}, era=era)["year"]
         return f"{entry}: {{file: {quoted(path)}, uncertainty: {name}, inputs: {{year: {json.dumps(year)}}}}}"
     scales = [each for each in file.names if "Scale" in each]  # products come first
     part = name.rpartition("_")[2]

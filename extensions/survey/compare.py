@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from MLTools.NanoML.corrections.entries import variations_of
 from MLTools.NanoML.corrections.evaluation import Axis, Correction, CorrectionFile, Input
-from MLTools.NanoML.corrections.survey.kinds import unknown_inputs
-from MLTools.NanoML.corrections.survey.propose import files_in, uses
 from MLTools.NanoML.errors import ConfigError, listed
+from MLTools.NanoML.extensions.survey.kinds import unknown_inputs
+from MLTools.NanoML.extensions.survey.propose import files_in, uses
 
 _LEAST = 1e-9  # relative change that is one
 _POINTS, _MOST_TEXTS, _MOST_VALUES = 300, 40, 60  # for each combination of texts; combinations; values of an input

@@ -24,7 +24,7 @@ import pyhf
 from MLTools.NanoML.config.fit import Fit
 from MLTools.NanoML.contracts.templates import Templates
 from MLTools.NanoML.errors import NanoMLError
-from statistical_analysis.card import read_card
+from MLTools.NanoML.extensions.cards.card import read_card
 from statistical_analysis.model import statistical_model
 from statistical_analysis.samples import Sample
 from statistical_analysis.workspace import workspace, write_datacard

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from MLTools.NanoML.atomic import make_directory
-from MLTools.NanoML.corrections.survey.compare import Change
+from MLTools.NanoML.extensions.survey.compare import Change
 from MLTools.NanoML.report.figures import grid, in_style, legend_below, note_in, save, shorten
 from MLTools.NanoML.report.section import COLORS, PRIVATE_WORK
 

@@ -15,12 +15,13 @@ from conftest import ROOT
 from MLTools.NanoML.corrections import Corrections
 from MLTools.NanoML.corrections.era import write_flat
 from MLTools.NanoML.corrections.jets import energy_scale
-from MLTools.NanoML.corrections.survey.compare import check, compare
-from MLTools.NanoML.corrections.survey.kinds import run_ranges, years_of
-from MLTools.NanoML.corrections.survey.propose import Proposal, propose
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.extensions.survey.compare import check, compare
+from MLTools.NanoML.extensions.survey.kinds import run_ranges, years_of
+from MLTools.NanoML.extensions.survey.propose import Proposal, propose
 from processes import nanoml
 from services.invented import binning, category, correction, pileup, write
+from services.jets import write_june
 from services.real import pog
 
 REAL, SYST = {"eta": "real", "pt": "real"}, {"syst": "string"}
@@ -308,8 +309,22 @@ def test_working_points_agree(tmp_path: Path, isolations: str, chosen: str) -> N
     c = Corrections.read(tmp_path / "era.yaml")
     assert c.muon_id.correction.name == "NUM_MediumID_DEN_TrackerMuons"
     assert c.muon_iso.correction.name == f"NUM_{chosen}Iso_DEN_MediumID"
+    assert c.electron_legs.described[:2] == ("Electron-HLT-DataEff, Electron-HLT-McEff", "single")
     trigger, (leg, _) = c.electron_trigger, c.electron_legs.found["single"]
     assert trigger.fixed == leg.fixed == {"Path": "HLT_SF_Ele30_MediumID"}
+
+
+def test_the_recoil_has_a_correction_and_its_uncertainty(tmp_path: Path) -> None:
+    inputs, values = (
+        {"order": "string", "ptll": "real", "var": "string", "val": "real"},
+        category("order", {"NLO": 1.0}),
+    )
+    names = [f"Recoil_correction_{kind}" for kind in ("Rescaling", "Uncertainty")]
+    write(tmp_path / "2030_X" / "r.json", *(correction(name, inputs, values) for name in names))
+    assert entries(propose(tmp_path, "2030", tmp_path)) == [
+        f'{entry}: {{file: "2030_X/r.json", name: {name}, inputs: {{order: "NLO"}}}}'
+        for entry, name in zip(("recoil", "recoil_uncertainty"), names)
+    ]
 
 
 def test_an_era_that_is_not_there_or_not_the_only_one(tmp_path: Path) -> None:
@@ -324,6 +339,14 @@ def test_an_era_that_is_not_there_or_not_the_only_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not a directory"):
         propose(tmp_path / "none", "2022")
     assert entries(propose(tmp_path, "2022_Summer22"))
+
+
+def test_it_says_in_which_layout_a_resolution_is(tmp_path: Path) -> None:
+    old = nanoml("corrections", ROOT / "examples" / "corrections" / "2018" / "jets.json", cwd=tmp_path)
+    assert "jer: Invented2018_JRV1_MC  # up and down by systematic, as before June 2026" in old.stdout
+    write_june(ROOT / "examples" / "corrections" / "2018" / "jets.json", tmp_path / "june.json")
+    june = nanoml("corrections", "june.json", cwd=tmp_path)
+    assert "jer: Invented2018_JRV1_MC  # up and down by SFUncertainty, as since June 2026" in june.stdout
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from MLTools.NanoML.config.fit import LogNormal
 from MLTools.NanoML.contracts.bins import STRENGTH, positive
 from MLTools.NanoML.contracts.templates import DATA
 from MLTools.NanoML.errors import NanoMLError
+from statistical_analysis.fit import Reader
 from statistical_analysis.model import MOST, FitChannel, Range, StatisticalModel, model_of
 from statistical_analysis.samples import LARGE_CHANGE, Floats, Remark, Sample, Shape
 
@@ -58,6 +59,10 @@ def read_card(path: Path, mass: str = "") -> StatisticalModel:
             return _Card(path, path.read_text().splitlines(), files, mass).model()
     except (OSError, ValueError, IndexError, TypeError) as problem:
         raise NanoMLError(f"{path}: cannot be read as a datacard of Combine: {problem}.") from None
+
+
+READER = Reader("*", read_card, "`nanoml fit CARD --translate` makes one of a datacard")
+"""A card may have any name."""
 
 
 class _Card:

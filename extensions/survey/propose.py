@@ -11,8 +11,9 @@ from typing import Optional
 
 from MLTools.NanoML.corrections.era import CVMFS, PINNED, kind_of, own_directory
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
-from MLTools.NanoML.corrections.survey.kinds import KINDS, Kind, quoted, unknown_inputs, years_of
+from MLTools.NanoML.corrections.lines import quoted
 from MLTools.NanoML.errors import ConfigError, listed
+from MLTools.NanoML.extensions.survey.kinds import KINDS, SPECIAL, Kind, unknown_inputs, years_of
 from MLTools.NanoML.rootio.versions import did_you_mean
 from MLTools.NanoML.schema.document import Document
 from MLTools.NanoML.schema.plain import build
@@ -139,6 +140,14 @@ class Use:
 def uses(file: CorrectionFile) -> list[Use]:
     """The entries that can name corrections of a file."""
     return [Use(file, kind, entry, names) for kind in KINDS for entry, names in kind.corrections(file).items()]
+
+
+def era_lines(name: str, file: CorrectionFile, chosen: Sequence[str]) -> Iterator[str]:
+    """Lines that ask for all of a file of objects; if some corrections are chosen, only if they are of these."""
+    for use in uses(file):
+        if use.entry in SPECIAL and (not chosen or chosen[0] in use.names):
+            yield from use.kind.lines(use.entry, name, file, use.names)
+            return
 
 
 @dataclass
