@@ -105,7 +105,8 @@ class Extension:
         What it adds to a run; the maker of each is "module:function".
     kinds
         What it adds to registries of the core, by registry and name: "commands", "sections" (of the report on a training),
-        "systems" (for batch jobs), and others, where the core asks for `entries`.
+        "systems" (for batch jobs), "makers" (what makes files of corrections, in words, by the beginning of their names), and
+        others, where the core asks for `entries`.
     titles
         How people call what it adds to registries, by its name there, where help and messages list it.
     needs

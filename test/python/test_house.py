@@ -46,7 +46,7 @@ ORDER = {
     ],
     "data_processing": [
         *("datasets", "skim", "convert", "shuffle", "merge", "score", "histograms"),
-        *("stages", "check", "efficiencies", "crab"),
+        *("stages", "check", "crab"),
     ],
     "ML_processing": [
         ("metrics", "requests"),
