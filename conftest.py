@@ -35,7 +35,7 @@ from services.nanoaod import DATASETS, FILES, Made, can_write_rntuple, write
 from services.once import directory_of_all, made_once
 from services.pages import fences, section_of
 
-pytest_plugins = ["services.fixtures", "skips"]
+pytest_plugins = ["services.fixtures", "services.storage_mode", "services.submissions", "skips"]
 
 ROOT = Path(__file__).resolve().parent
 

@@ -68,7 +68,7 @@ FOLDERS = {
     "commands": "each command, and its options",
     "doctor": "what a machine lacks",
     "inspection": "what is in a file",
-    "batch": "HTCondor, Slurm, Dask, CRAB",
+    "batch": "HTCondor, Slurm, CRAB",
     "workflow": "tasks, records, what is to be done",
     "report": "the look of figures and pages",
     "config": "the settings of an analysis",

@@ -105,11 +105,16 @@ class Extension:
         What it adds to a run; the maker of each is "module:function".
     kinds
         What it adds to registries of the core, by registry and name: "commands", "sections" (of the report on a training),
-        "systems" (for batch jobs), and others, where the core asks for `entries`.
+        "systems" (for batch jobs), "makers" (what makes files of corrections, in words, by the beginning of their names), and
+        others, where the core asks for `entries`.
+    titles
+        How people call what it adds to registries, by its name there, where help and messages list it.
     needs
         The parts of NanoML, and other extensions, without which it is not there.
     extra
         The extra of pyproject.toml with the packages that it needs; empty if it needs none.
+    packages
+        These packages with the oldest versions that will do, as "distributed>=2024.8", which `nanoml doctor` looks for.
     python
         The lowest version of Python.
     """
@@ -119,8 +124,10 @@ class Extension:
     checks: Sequence[str] = ()
     stages: Sequence[Declaration] = ()
     kinds: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
     needs: Sequence[str] = ()
     extra: str = ""
+    packages: str = ""
     python: tuple[int, int] = (3, 9)
 
 
@@ -217,6 +224,11 @@ def entries(kind: str) -> dict[str, str]:
         for name, it in extensions().items()
         for key, place in it.kinds.get(kind, {}).items()
     }
+
+
+def titles(kind: str) -> dict[str, str]:
+    """How people call `entries`, by their names."""
+    return {key: it.titles.get(key, key) for it in extensions().values() for key in it.kinds.get(kind, {})}
 
 
 def modules(kind: str) -> tuple[str, ...]:

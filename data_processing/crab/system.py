@@ -39,7 +39,6 @@ _NEW = "what was sent cannot be changed, so then: nanoml kill, nanoml submit ski
 class Crab(System):
     """CRAB, through its client."""
 
-    title = "CRAB"
     where = "grid"
     groups = "dataset"
     pause = 120.0  # the server has nothing new before

@@ -45,7 +45,6 @@ _KINDS = {
 class Condor(System):
     """HTCondor, through its commands and event logs."""
 
-    title = "HTCondor"
     sends_files = True
     starts_containers = True
     client = Client(

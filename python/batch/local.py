@@ -35,7 +35,6 @@ _started: dict[int, subprocess.Popen[bytes]] = {}
 class Local(System):
     """Processes on this machine."""
 
-    title = "this machine"
     where = "here"
 
     def write(self, submission: Submission) -> None:

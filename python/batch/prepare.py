@@ -28,7 +28,7 @@ from MLTools.NanoML.batch.status import settle
 from MLTools.NanoML.batch.submission import JOBS, JobEntry, JobOptions, JobRequest, Submission, new_directory
 from MLTools.NanoML.batch.system import Place, render
 from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.config.batch import Batch, DaskCluster, Needs
+from MLTools.NanoML.config.batch import Batch, Needs
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.extending import Resources
 from MLTools.NanoML.installation import nanoml_command
@@ -285,7 +285,7 @@ def _options(config: Config, place: Place, entries: Sequence[JobEntry]) -> JobOp
         python_version=f"{sys.version_info[0]}.{sys.version_info[1]}",
         scram_arch=os.environ.get("SCRAM_ARCH", ""),
         cmssw_version=os.environ.get("CMSSW_VERSION", ""),
-        dask=batch.dask or DaskCluster(),
+        kept=place.system.kept(config),
     )
 
 

@@ -53,7 +53,6 @@ class _Array:
 class Slurm(System):
     """Slurm, through its commands; accounting is not needed."""
 
-    title = "Slurm"
     client = Client(
         "sbatch",
         "log in to the machine from which the cluster's jobs are submitted",

@@ -14,7 +14,6 @@ from typing import Any, Optional
 
 from MLTools.NanoML.atomic import aside_of, make_directory, remove_leftovers, write_json, write_text
 from MLTools.NanoML.batch.job import Job, JobProblem, JobResult
-from MLTools.NanoML.config.batch import DaskCluster
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.extending import Resources
 from MLTools.NanoML.parallel import RECORDS
@@ -83,7 +82,7 @@ class JobOptions:
     python_version: str = ""
     scram_arch: str = ""
     cmssw_version: str = ""
-    dask: DaskCluster = field(default_factory=DaskCluster)  # as `batch.dask`
+    kept: Mapping[str, Any] = field(default_factory=dict)  # what the batch system keeps of the analysis
     # of a hyperparameter tuning: the numbers of trials and workers
     search: Mapping[str, Optional[int]] = field(default_factory=dict)
 

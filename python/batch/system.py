@@ -8,11 +8,11 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.batch.job import JobProblem, JobResult
 from MLTools.NanoML.batch.submission import JobEntry, JobOptions, JobRequest, Submission
-from MLTools.NanoML.config.batch import ENVIRONMENTS, SYSTEMS, TIME
+from MLTools.NanoML.config.batch import ENVIRONMENTS, SYSTEMS, TIME, TITLES
 from MLTools.NanoML.errors import ConfigError, NanoMLError, plural
 from MLTools.NanoML.schema.settings import setting
 from MLTools.NanoML.stages import seconds_in
@@ -93,12 +93,11 @@ class BatchSite:
 
 
 class System:
-    """A batch system. `title`, `write`, `submit`, `poll` and `kill` must be given; what the others do here fits most.
+    """A batch system. `write`, `submit`, `poll` and `kill` must be given; what the others do here fits most.
 
     The methods with a submission are called in its directory. A job is run by `bash job.sh NAME CORES`, which is there.
     """
 
-    title: str  # its name for people
     # "cluster": jobs run on other machines; "here": on this one; "grid": where nothing of this machine is seen, and the
     # system itself sends all that a job needs
     where = "cluster"
@@ -112,9 +111,19 @@ class System:
     # whether jobs leave their results in the directory of the submission. If not, `poll` gives them, also after the end
     has_results = True
     client: Optional[Client] = None  # what `nanoml doctor` checks; None if there is nothing to check
+    extra = ""  # the extra of pyproject.toml with its packages, which `nanoml doctor` checks, too
 
     def __init__(self, name: str) -> None:
         self.name = name  # in the configuration
+
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        return TITLES.get(self.name, self.name)
+
+    def kept(self, config: Config) -> Mapping[str, Any]:
+        """What it needs of the analysis while jobs run, as JSON, for `JobOptions.kept`."""
+        return {}
 
     def check(self, config: Config, workdir: Path) -> None:
         """Refuse an analysis that cannot work here, by a ConfigError that says what to change."""

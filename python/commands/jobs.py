@@ -20,7 +20,7 @@ from MLTools.NanoML.commands.options import (
     missing_option,
     option,
 )
-from MLTools.NanoML.config.batch import SYSTEMS
+from MLTools.NanoML.config.batch import SYSTEMS, TITLES
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.stages import NAMES
 from MLTools.NanoML.terminal.progress import say_once
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from MLTools.NanoML.batch.status import Status
 
 PAGE = "batch.md"
+*_others, _last = (title for name, title in TITLES.items() if name != "local")
 _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
 
 
@@ -39,7 +40,7 @@ _place = click.argument("place", metavar="[CONFIG|DIR]", default=".", type=PATH)
     "nanoml submit skim analysis.yaml --on crab",
     "nanoml status",
     under="Batch systems",
-    short="Run stages as jobs of HTCondor, Slurm, Dask or CRAB, or here.",
+    short=f"Run stages as jobs of {', '.join(_others)} or {_last}, or here.",
 )
 @click.argument("what", metavar="STAGE|pipeline|tune", type=click.Choice([*NAMES, "pipeline", "tune"]))
 @config_argument

@@ -17,6 +17,7 @@ from MLTools.NanoML.atomic import make_directory, replacing, write_text
 from MLTools.NanoML.commands.options import PATH, analyses, command, echo, echo_json, json_option, option
 from MLTools.NanoML.config.batch import SYSTEMS
 from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.extending import titles
 from MLTools.NanoML.workflow.layout import Layout
 
 if TYPE_CHECKING:
@@ -109,7 +110,6 @@ def doctor(way: Optional[str], redirector: str, as_json: bool) -> int:
     lxplus   interactive work on lxplus, with files of the grid
     condor   jobs of HTCondor
     slurm    jobs of Slurm
-    dask     jobs of Dask
     crab     jobs on the grid, by CRAB
     cmssw    skims, conversion and scores in CMSSW
 
@@ -124,6 +124,11 @@ def doctor(way: Optional[str], redirector: str, as_json: bool) -> int:
     else:
         _show(found, guessed=way is None)
     return 1 if found.missing else 0
+
+
+assert doctor.help is not None
+_more = "".join(f"{name:8} jobs of {title}\n" for name, title in titles("systems").items())
+doctor.help = doctor.help.replace("crab  ", f"{_more}crab  ")
 
 
 def _show(found: Examination, guessed: bool) -> None:

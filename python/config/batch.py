@@ -1,12 +1,12 @@
-"""The section `batch`: how jobs run on HTCondor, Slurm, Dask, the grid or this machine."""
+"""The section `batch`: how jobs run on HTCondor, Slurm, other systems, the grid or this machine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Optional
+from typing import Optional
 
-from MLTools.NanoML.extending import entries, extended
+from MLTools.NanoML.extending import entries, extended, titles
 from MLTools.NanoML.schema.settings import setting
 from MLTools.NanoML.stages import NAMES
 
@@ -14,11 +14,13 @@ SYSTEMS = {
     "local": "MLTools.NanoML.batch.local:Local",
     "condor": "MLTools.NanoML.batch.condor:Condor",
     "slurm": "MLTools.NanoML.batch.slurm:Slurm",
-    "dask": "MLTools.NanoML.batch.dask:Dask",
+    **entries("systems"),
     "crab": "data_processing.crab.system:Crab",
 }
-SYSTEMS |= entries("systems")
 """The batch systems: what `batch.on` and `nanoml submit --on` can name, and the class of each."""
+
+TITLES = {"local": "this machine", "condor": "HTCondor", "slurm": "Slurm", **titles("systems"), "crab": "CRAB"}
+"""The names of batch systems for people."""
 
 if find_spec("data_processing") is None:  # the part with CRAB's jobs was deleted
     SYSTEMS.pop("crab")
@@ -69,22 +71,6 @@ class Grid:
             "pattern": r"T[0-3](?:_[A-Z]{2}_[A-Za-z0-9_]+|_[A-Z]{2}_\*|_?\*)",
             "form": "sites such as T2_CH_CERN, T2_DE_* or T2_*",
         },
-    )
-
-
-@dataclass(frozen=True)
-class DaskCluster:
-    """The Dask cluster that does the jobs. The default is that of Dask's own configuration, or one on this machine."""
-
-    cluster: Optional[str] = setting(
-        None,
-        "The address of its scheduler; or the class of a cluster, which is started for the jobs of each stage.",
-        pattern=r"[a-z]+://\S+|[A-Za-z_]\w*(\.[A-Za-z_]\w*)+",
-        form="an address such as tls://HOST:8786, or MODULE.CLASS",
-        examples=["tls://localhost:8786", "dask_jobqueue.SLURMCluster"],
-    )
-    options: dict[str, Any] = setting(
-        dict, "Arguments of this class, besides those that NanoML knows.", examples=[{"interface": "ib0"}]
     )
 
 
@@ -143,4 +129,3 @@ class Batch:
         examples=[{"train": {"gpus": 1, "time": "8h"}}],
     )
     grid: Optional[Grid] = setting(None, "Where CRAB's jobs run and write.")
-    dask: Optional[DaskCluster] = setting(None, "The Dask cluster that does the jobs.")

@@ -20,6 +20,7 @@ from MLTools.NanoML.atomic import cache_directory, replacing, write_text
 from MLTools.NanoML.corrections.entries import Entry
 from MLTools.NanoML.corrections.evaluation import CorrectionFile
 from MLTools.NanoML.errors import ConfigError, explain_os_error
+from MLTools.NanoML.extending import entries, loaded
 from MLTools.NanoML.rootio.remote.file import RemoteFile
 from MLTools.NanoML.rootio.remote.server import is_remote, is_xrootd, on_cvmfs
 from MLTools.NanoML.rootio.versions import did_you_mean
@@ -81,10 +82,9 @@ def find_file(name: str, base: Path, place: str) -> Path:
                 f"{place}: there is no file {name}. Where CVMFS is not mounted, write {below}, and copy it into a directory that the "
                 f"environment variable {VARIABLE} names."
             )
-        if Path(name).name.startswith("efficiencies"):
-            raise ConfigError(
-                f"{place}: there is no file {name} yet: `nanoml efficiencies ANALYSIS.yaml` measures them."
-            )
+        for beginning, maker in entries("makers").items():
+            if Path(name).name.startswith(beginning):
+                raise ConfigError(f"{place}: there is no file {name} yet: {loaded(maker)}.")
         raise ConfigError(
             f"{place}: there is no file {name} in {', '.join(map(str, _roots(base)))}. Where CVMFS is not mounted, copy the files, "
             f"and name their directory in the environment variable {VARIABLE}."

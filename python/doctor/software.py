@@ -22,7 +22,7 @@ from typing import Optional
 
 from MLTools.NanoML import __version__
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.extending import listed_extensions
+from MLTools.NanoML.extending import extensions, listed_extensions
 from MLTools.NanoML.installation import TO_GET_NANOAOD_TOOLS, checkout, how_to_install, is_found
 
 SECONDS = 4.0
@@ -34,8 +34,8 @@ _PARTS = {
     "xrootd": "xrootd>=5.6 fsspec-xrootd>=0.2.4",
     "train": "torch>=2.9 onnxscript>=0.7 lightgbm>=4.6 scipy>=1.11 matplotlib>=3.8 mplhep>=1.0 onnx>=1.16",
     "tune": "optuna>=5.0",
-    "dask": "distributed>=2024.8 dask-jobqueue>=0.9",
 }
+_PARTS |= {it.extra: it.packages for it in extensions().values() if it.packages}
 PARTS = {part: dict(each.split(">=") for each in packages.split()) for part, packages in _PARTS.items()}
 """The packages of each part, with the oldest version that will do, as in pyproject.toml, which CMSSW does not install."""
 
@@ -43,8 +43,6 @@ _MODULES = {  # packages that are imported by another name
     "PyYAML": "yaml",
     "Jinja2": "jinja2",
     "xrootd": "XRootD",
-    "fsspec-xrootd": "fsspec_xrootd",
-    "dask-jobqueue": "dask_jobqueue",
 }
 PACKAGE = "MLTools/NanoML"
 PLUGIN = "pluginMLToolsNanoMLPlugins.so"
@@ -173,7 +171,7 @@ def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "" if importlib.util.find_spec(_MODULES.get(package, package)) else None
+        return "" if importlib.util.find_spec(_MODULES.get(package, package.replace("-", "_"))) else None
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -226,7 +226,7 @@ CHECKS: Mapping[str, Callable[[], Finding]] = {
     "token": partial(credential, find_token, no_token, read_token),
     "dasgoclient": dasgoclient,
     "XRootD client": xrootd_client,
-    "Dask": partial(software.packages, "dask"),
+    **{it.title: partial(software.packages, it.extra) for it in _SYSTEMS if it.extra},
     **{it.title: partial(batch_system, it.client) for it in _SYSTEMS if it.client},
     "GPU": software.gpu,
 }

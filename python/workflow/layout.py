@@ -29,10 +29,6 @@ class Layout:
         """Directory of a dataset's skims."""
         return self.workdir / "skims" / dataset
 
-    def counts(self, dataset: str) -> Path:
-        """Directory of what was counted in a dataset for its efficiencies."""
-        return self.workdir / "efficiencies" / dataset
-
     def hdf5(self, dataset: str) -> Path:
         """A dataset's HDF5 file."""
         return self.workdir / "hdf5" / f"{dataset}.h5"

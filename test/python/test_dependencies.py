@@ -22,7 +22,7 @@ SHELL = ("atomic", "batch", "commands", "config", "doctor", "errors", "grid")
 SHELL += ("inspection", "parallel", "terminal", "workflow")
 IN_SECTIONS = (ROOT / "ML_processing" / "evaluation" / "sections").glob("[!_]*.py")
 SECTIONS = [f"ML_processing.evaluation.sections.{path.stem}" for path in IN_SECTIONS]
-OF_DATA = "skim.skim skim.nanoaodtools_engine convert.convert shuffle merge.merge efficiencies.counting score.attach"
+OF_DATA = "skim.skim skim.nanoaodtools_engine convert.convert shuffle merge.merge score.attach"
 KERNELS = [
     *((f"data_processing.{name}",) for name in (*OF_DATA.split(), "score.score")),
     ("ML_processing.training.fold", "ML_processing.training.description", "ML_processing.networks.mlp"),
@@ -76,7 +76,7 @@ def test_a_kernel_knows_nothing_of_the_shell(kernel: tuple[str, ...]) -> None:
 
 
 # of two parts; how the others are found is the same
-two_kernels = pytest.mark.parametrize("kernel", [KERNELS[0], KERNELS[8]], indirect=True, ids=["skim", "training"])
+two_kernels = pytest.mark.parametrize("kernel", [KERNELS[0], KERNELS[7]], indirect=True, ids=["skim", "training"])
 
 
 @two_kernels

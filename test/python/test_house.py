@@ -46,7 +46,7 @@ ORDER = {
     ],
     "data_processing": [
         *("datasets", "skim", "convert", "shuffle", "merge", "score", "histograms"),
-        *("stages", "check", "efficiencies", "crab"),
+        *("stages", "check", "crab"),
     ],
     "ML_processing": [
         ("metrics", "requests"),
@@ -254,7 +254,7 @@ RUNS_CODE = re.compile(
 MAY_RUN = {
     "data_processing/skim/nanoaodtools_engine.py": {"pickle"},  # the job, by a pipe to a process of our own
     "ML_processing/training/directory.py": {"pickle"},  # the name of its error alone
-    "python/batch/dask.py": {"cloudpickle"},  # our own function, to workers
+    "extensions/dask/system.py": {"cloudpickle"},  # our own function, to workers
     "extensions/publish/reproduce.py": {"eval"},  # of cuts and quantities, in which nothing has attributes
     "python/loading.py": {"exec_module"},  # the user's code
     "scripts/nanoml": {"exec_module"},  # NanoML

@@ -206,3 +206,9 @@ def clients(directory: Path, **scripts: str) -> str:
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
     return os.pathsep.join([str(directory), PATH])
+
+
+def driver_of(analysis: Analysis) -> int:
+    """The process that does the jobs of the last submission on this machine."""
+    number: int = json.loads((analysis.submissions()[-1] / "driver.json").read_text())["process"]
+    return number

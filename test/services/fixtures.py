@@ -13,7 +13,6 @@ import pytest
 
 from services.certificates import Certificates
 from services.condor import CondorPool
-from services.dask import DaskCluster
 from services.once import directory_of_all, made_once
 from services.shifted import ShiftedSkims
 from services.slurm import Slurm
@@ -29,7 +28,7 @@ def example_files() -> dict[str, Path]:
 
 
 @contextmanager
-def _started(service: Any, end: Callable[[], None], files: Optional[Mapping[str, Path]] = None) -> Iterator[None]:
+def started(service: Any, end: Callable[[], None], files: Optional[Mapping[str, Path]] = None) -> Iterator[None]:
     """A service with these files, which ends with the block, also if it does not come up."""
     try:
         if files:
@@ -117,7 +116,7 @@ def compiled_once() -> Iterator[None]:
 def xrootd() -> Iterator[Cluster]:
     """A redirector and two data servers with the example's files; only to read from."""
     cluster = Cluster()
-    with _started(cluster, cluster.close, example_files()):
+    with started(cluster, cluster.close, example_files()):
         yield cluster
 
 
@@ -154,7 +153,7 @@ def shifted_skims(tmp_path_factory: pytest.TempPathFactory) -> ShiftedSkims:
 @pytest.fixture(scope="session")
 def storage() -> Iterator[Storage]:
     server = Storage()
-    with _started(server, server.close):
+    with started(server, server.close):
         yield server
 
 
@@ -162,7 +161,7 @@ def storage() -> Iterator[Storage]:
 def condor_pool() -> Iterator[CondorPool]:
     """An HTCondor pool. Remove the jobs that a test leaves."""
     pool = CondorPool()
-    with _started(pool, pool.stop):
+    with started(pool, pool.stop):
         yield pool
 
 
@@ -170,16 +169,7 @@ def condor_pool() -> Iterator[CondorPool]:
 def slurm() -> Iterator[Slurm]:
     """A Slurm cluster. Cancel the jobs that a test leaves."""
     cluster = Slurm()
-    with _started(cluster, cluster.stop):
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def dask_cluster() -> Iterator[DaskCluster]:
-    """A Dask cluster by its address, which uses the processor as long as it is there. One that a test ends has to be started again."""
-    pytest.importorskip("distributed")
-    cluster = DaskCluster()
-    with _started(cluster, cluster.stop):
+    with started(cluster, cluster.stop):
         yield cluster
 
 
@@ -193,7 +183,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def xrootd_voms(certificates: Certificates) -> Iterator[VomsServer]:
     """A server with the example's files that demands a proxy of cms."""
     server = VomsServer(certificates)
-    with _started(server, server.close, example_files()):
+    with started(server, server.close, example_files()):
         yield server
 
 
@@ -206,5 +196,5 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
 def xrootd_tokens(certificates: Certificates, tokens: Tokens) -> Iterator[TokenServer]:
     """A server with the example's files that demands a token."""
     server = TokenServer(certificates, tokens)
-    with _started(server, server.close, example_files()):
+    with started(server, server.close, example_files()):
         yield server

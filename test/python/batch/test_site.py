@@ -158,7 +158,7 @@ def test_the_place_is_what_is_asked_for_else_what_is_written(make: Callable[...,
     (tmp_path / "site.yaml").write_text("on: slurm\nenvironment: packed\n")
     place = place_of(make(site="site.yaml"), None)
     assert (place.system.name, place.environment) == ("slurm", "packed")
-    with pytest.raises(ConfigError, match="say where jobs run: --on local, condor, slurm, dask or crab"):
+    with pytest.raises(ConfigError, match="say where jobs run: --on local, condor, slurm,? .*or crab"):
         place_of(make(site="shared"), None)
 
 

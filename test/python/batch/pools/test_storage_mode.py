@@ -14,20 +14,16 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
-from unittest.mock import patch
 
 import pytest
-import yaml
 
 pytest.importorskip("data_processing.skim.skim")
 pytest.importorskip("XRootD")
 
 from MLTools.NanoML.batch.job import Job, JobResult
-from MLTools.NanoML.batch.status import Status, observe, settle
+from MLTools.NanoML.batch.status import settle
 from MLTools.NanoML.batch.submission import JobRequest
 from MLTools.NanoML.batch.submit import find, submit
 from MLTools.NanoML.batch.worker import Staging
@@ -38,89 +34,13 @@ from MLTools.NanoML.workflow.pipeline import execute, pipeline_stages
 from MLTools.NanoML.workflow.task import Stamp, Task
 from services.condor import CondorPool
 from services.daemons import wait_for
-from services.dask import DaskCluster
 from services.slurm import Slurm
+from services.storage_mode import SELECTION, Make, skim_on
 from services.xrootd import Storage
 
 pytestmark = pytest.mark.service
 
-Make = Callable[..., Path]
-
-SELECTION = """from MLTools.NanoML.trilepton import Trilepton
-
-
-class Mine(Trilepton):
-    pass
-"""
 STAGES = ("skim", "convert")
-
-
-@pytest.fixture
-def place(storage: Storage) -> Iterator[Path]:
-    path = storage.directory / uuid.uuid4().hex
-    path.mkdir()
-    path.chmod(0o777)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def analysis(tmp_path: Path, place: Path, storage: Storage, sample: Path) -> Make:
-    """Writes an analysis whose files and work directory are on the storage."""
-
-    def write(
-        batch: Mapping[str, Any], train: Optional[Mapping[str, Any]] = None, workdir: str = "work", **skim: Any
-    ) -> Path:
-        for name in ("WprimeToWZToLNuLL_M600", "WZTo3LNu_Pt100"):
-            (place / name).mkdir(exist_ok=True)
-            for path in sorted((sample / name).glob("*.root"))[:2]:
-                shutil.copy(path, place / name)
-        base = tmp_path / "my analysis"
-        base.mkdir(exist_ok=True)
-        (base / "mine.py").write_text(SELECTION)
-        site = {"shared": False, "storage": {f"{storage.directory}/": f"{storage.url}/"}}
-        (base / "site.yaml").write_text(yaml.safe_dump(site))
-        content = {
-            "workdir": str(place / workdir),
-            "luminosity": 59.8,
-            "datasets": {
-                name: {"files": f"{place}/{name}/*.root", "class": kind, "cross_section": 0.1}
-                for name, kind in {"WprimeToWZToLNuLL_M600": "signal", "WZTo3LNu_Pt100": "WZ"}.items()
-            },
-            "skim": {"selection": "mine.py:Mine", "keep": ["MET_pt"], "workers": 1, **skim},
-            "convert": {"features": ["ZCand_mass", "MET_pt", "WCand_mT"]},
-            **({"train": dict(train)} if train else {}),
-            "batch": {"site": "site.yaml", "files_per_job": 2, **batch},
-        }
-        path = base / "analysis.yaml"
-        path.write_text(yaml.safe_dump(content))
-        return path
-
-    return write
-
-
-def nanoml(*words: object, environment: Mapping[str, str], check: bool = True) -> str:
-    line, environ = [*nanoml_command(), *map(str, words)], {**os.environ, **environment}
-    done = subprocess.run(line, env=environ, capture_output=True, text=True, check=False, timeout=300)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def skim_on(
-    system: str, config: Path, environment: Mapping[str, str], meanwhile: Callable[[], None] = lambda: None
-) -> Status:
-    """Submit the skims, do something, and wait until they are done."""
-    nanoml("submit", "skim", config, "--on", system, environment=environment)
-    try:
-        meanwhile()
-        with patch.dict(os.environ, environment):
-            wait_for(lambda: observe(find(config)).is_active is False, "the end of all jobs", seconds=400, every=0.3)
-            status = observe(find(config))
-    finally:
-        nanoml("kill", config, environment=environment, check=False)
-    logs = "\n".join(path.read_text() for path in status.submission.directory.glob("logs/*.log"))
-    assert status.is_done, f"{status}\n{logs}"
-    return status
 
 
 def cmssw(directory: Path) -> tuple[Path, dict[str, str]]:
@@ -304,14 +224,3 @@ def test_jobs_of_slurm_run_in_the_container(analysis: Make, place: Path, slurm: 
     skim_on("slurm", path, {**slurm.environment, "PATH": f"{programs}:{os.environ['PATH']}"})
     assert sorted(said.read_text().splitlines()) == [f"exec image.sif bash job.sh skim-{n:04d} 1" for n in range(2)]
     assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
-
-
-@pytest.mark.exhaustive("jobs of each batch system without a shared file system")
-def test_jobs_of_dask_bring_their_files(analysis: Make, place: Path, dask_cluster: DaskCluster) -> None:
-    path = analysis({"dask": {"cluster": dask_cluster.address}, "setup": ["pwd"]})
-    skim_on("dask", path, dask_cluster.environment)
-    assert len(list((place / "work" / "skims").rglob("*.root"))) == 4
-    for number in range(2):
-        said = find(path).log(f"skim-{number:04d}").read_text()
-        assert said.startswith(f"{dask_cluster.directory}/work-")
-        assert not Path(said.splitlines()[0]).exists()

@@ -12,8 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT
-from data_processing.efficiencies import measure
-from data_processing.efficiencies.counting import (
+from MLTools.NanoML.corrections import CorrectionFile, Factor
+from MLTools.NanoML.corrections.era import find_file
+from MLTools.NanoML.corrections.weights import btag_working_point
+from MLTools.NanoML.dependencies import files_behind
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.efficiencies import measure
+from MLTools.NanoML.extensions.efficiencies.counting import (
     Bins,
     CountingJob,
     Counts,
@@ -22,9 +27,6 @@ from data_processing.efficiencies.counting import (
     count_file,
     in_effective_jets,
 )
-from MLTools.NanoML.corrections import CorrectionFile, Factor
-from MLTools.NanoML.corrections.weights import btag_working_point
-from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.schema.plain import build
 from processes import nanoml
 
@@ -447,3 +449,15 @@ def test_a_file_without_events_has_no_jets(made_files: dict[str, Path], tmp_path
     (tmp_path / "selections.py").write_text(text)
     job = CountingJob(str(empty), tmp_path / "counts.json", "selections.py:Base", BINS_TO_COUNT, str(tmp_path))
     assert count_file(job) == {"events": 0, "jets": 0}
+
+
+def test_a_file_that_is_not_there_yet_is_told(tmp_path: Path) -> None:
+    message = "here: there is no file efficiencies_2018.json yet: `nanoml efficiencies ANALYSIS.yaml` measures them."
+    with pytest.raises(NanoMLError, match=message):
+        find_file("efficiencies_2018.json", tmp_path, "here")
+
+
+def test_counting_knows_nothing_of_the_shell() -> None:
+    behind = {name.removeprefix("MLTools.NanoML.").partition(".")[0] for name in files_behind(count_file.__module__)}
+    assert "selection" in behind
+    assert not behind & {"batch", "commands", "config", "errors", "extending", "workflow"}

@@ -21,17 +21,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from MLTools.NanoML.atomic import write_text
 from MLTools.NanoML.batch.local import Local, Start
 from MLTools.NanoML.batch.submission import JOBS, JobEntry, JobOptions, Submission
-from MLTools.NanoML.config.batch import DaskCluster
 from MLTools.NanoML.errors import NanoMLError, plural
-from MLTools.NanoML.extending import Resources
+from MLTools.NanoML.extending import Resources, settings_of
+from MLTools.NanoML.extensions.dask.settings import DaskCluster, DaskSettings
 from MLTools.NanoML.installation import how_to_install
 from MLTools.NanoML.parallel import usable_cores
+from MLTools.NanoML.schema.plain import build, plain
 from MLTools.NanoML.terminal.progress import say
+
+if TYPE_CHECKING:
+    from MLTools.NanoML.config.analysis import Config
 
 _PATIENCE = 10.0  # seconds in which a scheduler must answer
 _EVERY = 0.5  # seconds between two looks which tasks are running, and whether one has been cancelled
@@ -47,14 +51,19 @@ _DASHBOARD = "127.0.0.1:0"  # Dask would show the address of the scheduler inste
 class Dask(Local):
     """A Dask cluster."""
 
-    title = "Dask"
     where = "cluster"
+    extra = "dask"
     sends_files = True
     brings_python = True  # Dask itself asks for that
 
+    def kept(self, config: Config) -> Mapping[str, Any]:
+        """The cluster."""
+        wanted = settings_of(config.batch, DaskSettings).dask
+        return dict(plain(wanted)) if wanted else {}
+
     def submit(self, submission: Submission) -> None:
         """Start the process, if the scheduler answers or the class of the cluster is there."""
-        kind = _kind_of(submission.options.dask)
+        kind = _kind_of(_wanted(submission.options))
         if isinstance(kind, str):
             _client(kind).close()
         super().submit(submission)
@@ -64,7 +73,7 @@ class Dask(Local):
         """As tasks of the cluster; if it is started here, each of its workers does one job at a time."""
         options, stage, number = submission.options, entries[0].stage, len(entries)
         needs = Resources(*(max(getattr(it.resources, name.name) for it in entries) for name in fields(Resources)))
-        kind, most = _kind_of(options.dask), min(number, options.at_once or number)
+        kind, most = _kind_of(_wanted(options)), min(number, options.at_once or number)
         if isinstance(kind, str):
             with _client(kind) as client:
                 yield _Tasks(client, submission).start, most * needs.cores
@@ -85,6 +94,10 @@ class Dask(Local):
                 cluster.adapt(minimum=0, maximum=most)
             say(f"{stage}: {plural(most, 'worker')}, {cluster.dashboard_link}")
             yield _Tasks(client, submission).start, number * needs.cores
+
+
+def _wanted(options: JobOptions) -> DaskCluster:
+    return build(DaskCluster, options.kept)
 
 
 def _kind_of(wanted: DaskCluster) -> Any:
@@ -153,9 +166,10 @@ def _arguments(kind: type, options: JobOptions, stage: str, needs: Resources, mo
         found.update(queue=options.partitions.get(stage), account=options.account, walltime=str(needs.time // 60 + 1))
     if "HTCondorCluster" in names:
         found["disk"] = f"{needs.disk}MB"
-    if found and options.dask.options.get("processes", found["processes"]):
+    given = _wanted(options).options
+    if found and given.get("processes", found["processes"]):
         found["security"] = True  # other users must not be able to give it tasks, as they cannot to threads
-    return {**found, **options.dask.options}
+    return {**found, **given}
 
 
 class _Tasks:

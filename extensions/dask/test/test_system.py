@@ -10,11 +10,12 @@ import pytest
 
 pytest.importorskip("distributed")
 
-from MLTools.NanoML.batch import dask
 from MLTools.NanoML.batch.submission import JobOptions, Submission
-from MLTools.NanoML.config.batch import DaskCluster
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.extending import Resources
+from MLTools.NanoML.extensions.dask import system as dask
+from MLTools.NanoML.extensions.dask.settings import DaskCluster
+from MLTools.NanoML.schema.plain import plain
 
 pytestmark = pytest.mark.exhaustive("each batch system")
 
@@ -37,7 +38,7 @@ def test_no_cluster_is_told(
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
-        submission.options.dask = DaskCluster(cluster.format(port=port))
+        submission.options.kept = {"cluster": cluster.format(port=port)}
         for _ in range(2):
             with pytest.raises(NanoMLError, match=message.format(port=port)):
                 dask.Dask("dask").submit(submission)
@@ -63,7 +64,7 @@ def test_a_connection_that_the_scheduler_closes_is_made_again() -> None:
 
 
 def test_a_cluster_that_does_not_start_is_one_message(submission: Submission) -> None:
-    submission.options.dask = DaskCluster("distributed.LocalCluster", {"n_workers": "two"})
+    submission.options.kept = {"cluster": "distributed.LocalCluster", "options": {"n_workers": "two"}}
     (entries, *_) = submission.stages.values()
     message = "batch.dask: LocalCluster does not start .* Check cluster and options"
     with pytest.raises(NanoMLError, match=message), dask.Dask("dask").starter(submission, entries):
@@ -82,7 +83,7 @@ def test_nobody_else_can_give_tasks_to_the_cluster_of_this_machine() -> None:
         servers = [cluster.scheduler.http_server, *(it.http_server for it in cluster.workers.values())]
         found = {socket.getsockname()[0] for server in servers for socket in server._sockets.values()}
     assert found == {"127.0.0.1"}
-    processes = JobOptions(dask=DaskCluster("distributed.LocalCluster", {"processes": True}))
+    processes = JobOptions(kept={"cluster": "distributed.LocalCluster", "options": {"processes": True}})
     assert dask._arguments(LocalCluster, processes, "skim", Resources(), 2)["security"] is True
 
 
@@ -97,7 +98,7 @@ def test_what_workers_ask_for(name: str, lines: list[str], tmp_path: Path, monke
     kind: Any = getattr(pytest.importorskip("dask_jobqueue"), name)
     monkeypatch.chdir(tmp_path)
     wanted = DaskCluster(f"dask_jobqueue.{name}", {"interface": "lo", "python": "/opt/python"})
-    options = JobOptions(account="top", partitions={"train": "gpu"}, dask=wanted)
+    options = JobOptions(account="top", partitions={"train": "gpu"}, kept=plain(wanted))
     needs = Resources(time=7200, memory=8000, cores=4, disk=3000)
     with kind(**dask._arguments(kind, options, "train", needs, 3)) as cluster:
         script = cluster.job_script()

@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_processing.datasets.datasets import output_names
-from data_processing.efficiencies.counting import (
+from data_processing.skim.stage import skim_job
+from MLTools.NanoML.atomic import write_text
+from MLTools.NanoML.config.analysis import Config
+from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.efficiencies.counting import (
     Bins,
     CountingJob,
     Counts,
@@ -25,11 +30,6 @@ from data_processing.efficiencies.counting import (
     count_file,
     in_effective_jets,
 )
-from data_processing.skim.stage import skim_job
-from MLTools.NanoML.atomic import write_text
-from MLTools.NanoML.config.analysis import Config
-from MLTools.NanoML.dependencies import code_of
-from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import locked
 from MLTools.NanoML.rootio.remote.client import adopt_settings
 from MLTools.NanoML.schema.document import Document
@@ -278,7 +278,7 @@ def _assumed(eras: Sequence[_Era]) -> Iterator[None]:
 
 def _tasks(analysis: Analysis, how: Measurement, eras: Sequence[_Era]) -> list[Task]:
     """One task for each file."""
-    config, layout = analysis.config, Layout.of(analysis.config)
+    config, counts = analysis.config, Layout.of(analysis.config).workdir / "efficiencies"
     made = {str(era.output) for era in eras}
     tasks = []
     for dataset in (dataset for era in eras for dataset in era.datasets):
@@ -286,7 +286,7 @@ def _tasks(analysis: Analysis, how: Measurement, eras: Sequence[_Era]) -> list[T
         code = code_of(count_file.__module__, *skim.sources())
         for file, name in output_names(list(analysis.files[dataset]), ".json").items():
             job = CountingJob(
-                file, layout.counts(dataset) / name, skim.selection, how.bins, skim.base, skim.cut, skim.dataset, skim.chunk, skim.memory,
+                file, counts / dataset / name, skim.selection, how.bins, skim.base, skim.cut, skim.dataset, skim.chunk, skim.memory,
             )  # fmt: skip
             task = Task.of("efficiencies", f"{dataset}/{Path(name).stem}", count_file, job, code)
             tasks.append(replace(task, inputs=tuple(it for it in task.inputs if it not in made)))
