@@ -62,8 +62,8 @@ def packed_code(config: Config, directory: Path) -> Path:
         spec = importlib.util.find_spec(part)
         if spec is not None and spec.submodule_search_locations:
             entries += files_below(Path(spec.submodule_search_locations[0]).resolve(), f"lib/{part}")
-    for package, folder in folders().items():
-        found = files_below(folder, f"lib/{package.replace('.', '/')}")
+    for name, folder in folders().items():
+        found = files_below(folder, f"lib/{name.replace('.', '/')}")
         entries += [it for it in found if "test" not in it[1].relative_to(folder).parts]
     entries += [(f"lib/{it.parent.name}/{it.name}", it) for it in naming()]
     own = list(_own(config))
