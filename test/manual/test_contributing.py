@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "doc" / "contributing.md").read_text()
 PARTS = ("python", "data_processing", "ML_processing", "statistical_analysis")
 TABLES = {
-    "python/stages.py": ')\n"""All stages, in order."""',
+    "python/stages.py": ")\n\n\ndef _in_order",
     "python/config/batch.py": '}\n"""The batch systems: ',
     "python/corrections/era.py": '}\n"""The entries of objects, ',
 }
@@ -148,7 +148,8 @@ def test_a_setting(copy: Copy, tmp_path: Path) -> None:
 def test_a_command(copy: Copy, tmp_path: Path) -> None:
     program = "import sys; from MLTools.NanoML.cli import main; sys.argv[1:] = {}; main()"
     assert copy.run(program.format(["greet"]), tmp_path) == "Hello.\n"
-    assert "greet         Greet the user." in copy.run(program.format(["--help"]), tmp_path).partition("Run an")[0]
+    shown = copy.run(program.format(["--help"]), tmp_path).partition("Run an")[0]
+    assert re.search(r"^  greet +Greet the user\.$", shown, re.M)
 
 
 CORRECTION = """
