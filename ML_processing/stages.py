@@ -292,12 +292,12 @@ def _files(config: Config, patterns: Sequence[str], *keys: str) -> list[Path]:
 
 
 def _train(job: TrainJob) -> Mapping[str, object]:
-    from ML_processing.training.tracking import ending
+    from ML_processing.training.following import ending
     from ML_processing.training.train import train
 
     if job.era is not None:
         say(f"train: the networks of {job.era}")
-    with ending(job.config.tracking, job.run):
+    with ending(job.config, job.run):
         train(job.files, replace(job.config, target=job.target), job.run, job.style)
     return {}
 
@@ -318,7 +318,7 @@ def _closure(job: ClosureJob, only: Sequence[str] = ()) -> Mapping[str, object]:
 
 def _evaluate(job: EvaluateJob) -> Mapping[str, object]:
     from ML_processing.evaluation.report import evaluate
-    from ML_processing.training.tracking import add
+    from ML_processing.training.following import add
 
     evaluate(job.run, job.files, job.run, job.compare, job.data, job.eras, job.repeats, job.model, job.added)
     add(job.run, [job.run / "metrics.json"])
@@ -327,7 +327,7 @@ def _evaluate(job: EvaluateJob) -> Mapping[str, object]:
 
 def _report(job: ReportJob, only: Sequence[str] = ()) -> Mapping[str, object]:
     from ML_processing.evaluation.report import draw_report
-    from ML_processing.training.tracking import add
+    from ML_processing.training.following import add
 
     run = job.training.parent
     figures = draw_report(run, run, job.style, only)
@@ -337,7 +337,7 @@ def _report(job: ReportJob, only: Sequence[str] = ()) -> Mapping[str, object]:
 
 def _export(job: ExportJob) -> Mapping[str, object]:
     from ML_processing.export.export import export
-    from ML_processing.training.tracking import add
+    from ML_processing.training.following import add
 
     described = export(job.run, job.output, job.config, model=job.model)
     add(job.run, [job.output, twin_of(job.output)])

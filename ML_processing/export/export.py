@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,11 +16,10 @@ from torch import nn
 
 from ML_processing.export.graph import Sample, check_format, convert, results
 from ML_processing.export.releases import Target, target
-from ML_processing.export.servers import preprocess_file, preprocess_of
 from ML_processing.models.network import Ensemble, one_thread
 from ML_processing.training.description import TrainingDescription
 from ML_processing.training.directory import Training
-from MLTools.NanoML.atomic import file_hash, replacing, write_json
+from MLTools.NanoML.atomic import file_hash, replacing
 from MLTools.NanoML.contracts.hdf5 import ConvertedColumn
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import (
@@ -52,7 +51,7 @@ def export(
     output: Path,
     config: Export,
     onnxruntime: str | None = None,
-    preprocess: bool = False,
+    checks: Sequence[Callable[[Description], object]] = (),
     model: str | None = None,
 ) -> dict[str, object]:
     """Write the networks of a training as one ONNX file, and its description beside it.
@@ -70,8 +69,8 @@ def export(
         The section `export` of the configuration.
     onnxruntime
         Instead of a release: the version of ONNX Runtime that must be able to run it.
-    preprocess
-        Also write the JSON file that CMSSW's producers in RecoBTag read, NAME_preprocess.json.
+    checks
+        Raise a NanoMLError for a model that is not to be written, as one of which something cannot be made that is asked for.
     model
         The network, as for `Training.load`.
 
@@ -90,11 +89,11 @@ def export(
     limits = target(config.cmssw, onnxruntime)
     if limits.warning:
         say(f"WARNING: {limits.warning}")
-    return export_networks(Training.load(run, model), output, config.name or output.stem, limits, preprocess)
+    return export_networks(Training.load(run, model), output, config.name or output.stem, limits, checks)
 
 
 def export_networks(
-    training: Training, output: Path, name: str, limits: Target, preprocess: bool = False
+    training: Training, output: Path, name: str, limits: Target, checks: Sequence[Callable[[Description], object]] = ()
 ) -> dict[str, object]:
     """Write the networks of a training that is in memory; the rest is as in `export`."""
     ensemble, sample = networks_of(training), sample_of(training)
@@ -109,8 +108,8 @@ def export_networks(
         largest = _check(ensemble, onnx_aside, description, sample)
         metadata = {**metadata, "onnx_sha256": file_hash(onnx_aside)}
         twin_aside.write_text(json.dumps(metadata, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        if preprocess:
-            write_json(preprocess_file(output), preprocess_of(description))
+        for check in checks:
+            check(description)
     say(f"export: {output} agrees with the networks to {largest:.1g}.")
     return metadata
 

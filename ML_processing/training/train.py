@@ -26,8 +26,8 @@ from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import Epoch, TrainingDescription, describe
 from ML_processing.training.directory import Training, checkpoint_file, initial_network
 from ML_processing.training.fold import device_of, is_trained, measure, prepare, train_fold
+from ML_processing.training.following import begin, finish, followers, following
 from ML_processing.training.result_training import gain
-from ML_processing.training.tracking import begin, check, finish, following
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.parallel import begin_worker, usable_cores, worker_pool
 from MLTools.NanoML.report.section import PRIVATE_WORK, Style
@@ -63,7 +63,8 @@ def train(files: Sequence[Path], config: Train, directory: Path, style: Style = 
     NanoMLError
         The events cannot be trained on, or the loss is not a finite number.
     """
-    check(config.tracking)
+    for it in followers(config):
+        it.check()
     device = device_of(config)
     opened = TrainingFiles.open(files, config)
     k, _ = split_count(config.folds)
@@ -77,7 +78,7 @@ def train(files: Sequence[Path], config: Train, directory: Path, style: Style = 
     with torch.random.fork_rng(devices=[]):
         initial_network(description)
     prepare(directory, description)
-    begin(config.tracking, directory, directory.parent, directory.name, description)
+    begin(config, directory, directory.parent, directory.name, description)
     todo = [fold for fold in folds if not is_trained(directory, fold)]
     for fold in sorted(set(folds) - set(todo)):
         checkpoint_file(directory, fold).unlink(missing_ok=True)
@@ -94,7 +95,7 @@ def train(files: Sequence[Path], config: Train, directory: Path, style: Style = 
             for fold in todo:
                 with (
                     progress(_named(fold, len(folds)), config.epochs, "epochs") as bar,
-                    following(config.tracking, directory, fold, partial(_advance, bar, "")) as report,
+                    following(config, directory, fold, partial(_advance, bar, "")) as report,
                 ):
                     train_fold(opened, table, survey, config, directory, fold, device, report)
     return _finish(table, description, directory, style)
@@ -126,7 +127,7 @@ def _finish(table: Table, description: TrainingDescription, directory: Path, sty
         measured = Measured(metrics["auc"], metrics["auc_error"])
         texts.insert(0, f"AUC {number(measured)} of the {description.discriminant.text}")
     replace(description, complete=True, metrics=metrics).write(directory)
-    finish(description.config.tracking, directory, metrics)
+    finish(description.config, directory, metrics)
     say(f"train: {', '.join(texts)}, on events not trained on.")
     return metrics
 
@@ -173,7 +174,7 @@ def _train_alone(files: Sequence[Path], config: Train, directory: Path, fold: in
     global _events
     if _events is None:
         _events = _read(files, config)
-    with following(config.tracking, directory, fold, report) as followed:
+    with following(config, directory, fold, report) as followed:
         train_fold(*_events, config, directory, fold, torch.device("cpu"), followed)
 
 
@@ -244,7 +245,7 @@ def _train_share(files: Sequence[Path], config: Train, directory: Path, folds: S
             events = _read(files, config)
             for fold in folds:
                 shown = partial(_advance, bar, f"fold {fold + 1}: ")
-                with following(config.tracking, directory, fold, shown) as report:
+                with following(config, directory, fold, shown) as report:
                     train_fold(*events, config, directory, fold, device, report)
         except Exception as problem:
             # a known problem is shown rather than its consequences in other processes

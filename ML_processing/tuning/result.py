@@ -34,11 +34,11 @@ from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import Epoch, TrainingDescription
 from ML_processing.training.directory import Training, load_network
 from ML_processing.training.fold import rmse
+from ML_processing.training.following import beside, finish
 from ML_processing.training.result import ResultEvents
 from ML_processing.training.result_training import expected_result, scores_by_name
-from ML_processing.training.tracking import finish
 from ML_processing.tuning.study import Study
-from ML_processing.tuning.trial import FOLD, TrialData, columns_of, tracking_of, train_one
+from ML_processing.tuning.trial import FOLD, TrialData, columns_of, train_one
 from MLTools.NanoML.atomic import write_json, write_text
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.evaluation import Axis
@@ -133,8 +133,8 @@ def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str,
     """
     base = study.space.train
     fixed: dict[str, Any] = {"processes": 1, "seed": (base.seed + 1) % 2**32}
-    fixed["tracking"] = tracking_of(base, study.tune)
-    own, chosen = replace(base, **fixed), replace(study.space.apply(best.params), **fixed)
+    both = base, study.space.apply(best.params)
+    own, chosen = (beside(replace(it, **fixed), study.tune) for it in both)
     variants = {"best": chosen} if chosen == own else {"best": chosen, "own": own}
     place, settings = study.directory / "result.json", {name: plain(it) for name, it in variants.items()}
     with suppress(FileNotFoundError, ValueError, AttributeError):  # it is not there, or damaged
@@ -149,7 +149,7 @@ def _tested(study: Study, best: FrozenTrial, files: Sequence[Path]) -> dict[str,
                 bar.advance(len(epochs) if base.target is None else 0, note)  # nobody knows how many that will be
 
             train_one(data, train, study.directory / name, report)
-            finish(train.tracking, study.directory / name, {})
+            finish(train, study.directory / name, {})
     del data
     result = {
         "schema": _SCHEMA,

@@ -16,10 +16,10 @@ from optuna.trial import TrialState
 
 from ML_processing.networks import resolved
 from ML_processing.stages import target_of, train_stage, training_files
-from ML_processing.training import tracking
+from ML_processing.training.following import beside, followers
 from ML_processing.tuning.space import Space
 from ML_processing.tuning.study import Lock, Study
-from ML_processing.tuning.trial import TrialData, tracking_of, work
+from ML_processing.tuning.trial import TrialData, work
 from MLTools.NanoML.config.analysis import Config
 from MLTools.NanoML.config.evaluation import METRICS, Tune
 from MLTools.NanoML.errors import ConfigError, NanoMLError
@@ -203,8 +203,9 @@ def _run(
     files: Sequence[Path], space: Space, settings: Tune, directory: Path, options: SearchOptions, start: float
 ) -> Study:
     """Do the trials; errors in the events are reported before."""
-    trackers = tracking_of(space.train, settings)
-    tracking.check(trackers)
+    all_followers = followers(beside(space.train, settings))
+    for it in all_followers:
+        it.check()
     data = TrialData.read(files, space)
     data.expected(space.train, settings)  # what is wrong with the metric is known before the first trial
     most = options.trials or settings.trials
@@ -212,7 +213,8 @@ def _run(
     job = _SearchJob(files, settings, space, directory, data.table.sha256(), most, deadline)
     study = job.study()
     with Lock(directory / "lock"):
-        tracking.prepare(trackers, directory.parent)
+        for it in all_followers:
+            it.prepare(directory.parent)
     cores = usable_cores() if data.device.type == "cpu" else 1
     workers = min(options.workers or cores, most)
     with progress("tune", most, "trials") as bar:

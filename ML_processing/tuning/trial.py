@@ -20,11 +20,11 @@ from ML_processing.events.data import Table
 from ML_processing.events.survey import Survey, split_count
 from ML_processing.metrics.significance import ExpectedEvents
 from ML_processing.models.network import heads_of
-from ML_processing.training import tracking
 from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import Epoch, best_epoch, describe
 from ML_processing.training.directory import checkpoint_file, history_file, read_history
 from ML_processing.training.fold import device_of, is_trained, prepare, train_fold
+from ML_processing.training.following import FollowerError, begin, beside, finish, following
 from ML_processing.training.loop import Report
 from ML_processing.training.result_training import read_fold
 from ML_processing.tuning.space import Space
@@ -115,11 +115,6 @@ class TrialData:
         return ExpectedEvents(self.survey.sums.sum(axis=1) * folds / (folds - 1), networks)
 
 
-def tracking_of(train: Train, tune: Tune) -> list[str]:
-    """Where trials are recorded."""
-    return train.tracking if tune.tracking else []
-
-
 def train_one(
     data: TrialData, train: Train, directory: Path, report: Report, expected: ExpectedEvents | None = None
 ) -> list[Epoch]:
@@ -133,12 +128,12 @@ def train_one(
     prepare(directory, description)
     workdir = next(parent.parent for parent in directory.parents if parent.name == "tuning")
     name = f"{'trial' if directory.name.isdecimal() else 'tuning'} {directory.name}"
-    tracking.begin(train.tracking, directory, workdir, name, description)
+    begin(train, directory, workdir, name, description)
     of_result = None if train.target is None else report
     of_loss = report if of_result is None else lambda _, note: report([], note)
     if not is_trained(directory, FOLD):
         events = data.data, data.table, data.survey
-        with tracking.following(train.tracking, directory, FOLD, of_loss) as followed:
+        with following(train, directory, FOLD, of_loss) as followed:
             train_fold(*events, train, directory, FOLD, data.device, followed, expected, of_result, alone=True)
     return read_history(directory, FOLD) if of_result is None else read_fold(directory, FOLD).history
 
@@ -163,8 +158,7 @@ def work(data: TrialData, study: Study, most: int, deadline: float | None, note:
 
 
 def _one(data: TrialData, study: Study, held: HeldTrial, deadline: float | None, note: Note) -> None:
-    train = replace(study.space.apply(held.values), processes=1)
-    train = replace(train, tracking=tracking_of(train, study.tune))
+    train = beside(replace(study.space.apply(held.values), processes=1), study.tune)
     history: list[Epoch] = []
 
     def report(epochs: list[Epoch], text: str) -> None:
@@ -180,7 +174,7 @@ def _one(data: TrialData, study: Study, held: HeldTrial, deadline: float | None,
         held.note(seconds=held.seconds, epochs=len(found), best_epoch=best and best.epoch)
         _tidy(held.directory, found)
         numbers = {metric: best and getattr(best, metric)}
-        tracking.finish(train.tracking, held.directory, numbers, "FAILED" if state == TrialState.FAIL else "FINISHED")
+        finish(train, held.directory, numbers, "FAILED" if state == TrialState.FAIL else "FINISHED")
         held.end(state, value, reason)
 
     try:
@@ -188,7 +182,7 @@ def _one(data: TrialData, study: Study, held: HeldTrial, deadline: float | None,
         value = _metric(best_epoch(found), study.tune)
     except optuna.TrialPruned:
         close(TrialState.PRUNED, history)
-    except (_TimeUpError, OSError, tracking.TrackingError):
+    except (_TimeUpError, OSError, FollowerError):
         raise
     except Exception as problem:  # also in a network of the user's own: other trials may do well
         if is_os_error(problem.__cause__ or problem):

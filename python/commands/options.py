@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, TypeVar
 
@@ -135,6 +135,19 @@ def option(names: str, text: str, metavar: Optional[str] = None, **attributes: A
 def flag(names: str, text: str) -> Callable[[_Command], _Command]:
     """An option without a value."""
     return click.option(*names.split(", "), is_flag=True, help=text)
+
+
+@dataclass(frozen=True)
+class ExportOption:
+    """An option of `nanoml export` that an extension adds to the registry "export": what else is made of a model."""
+
+    declared: Callable[[Callable[..., Any]], Callable[..., Any]]  # as `option` and `flag` make it
+    # "module:function": makes it, of a file, the option's value, and the name under which it is served (None for its own)
+    make: str
+    # "module:function": raises a NanoMLError if it cannot be made of a model with a `Description`, which then is not written
+    check: str = ""
+    of_file: str = ""  # how "A model that exists can only be ..." goes on; empty if it is not for one
+    example: str = ""  # a line for the end of the help
 
 
 show_data_flag = flag(

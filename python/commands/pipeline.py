@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
+from inspect import cleandoc
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import click
 
+from MLTools.NanoML import extending
 from MLTools.NanoML.commands.options import (
-    PATH,
+    ExportOption,
     command,
     config_argument,
     echo,
@@ -223,10 +226,30 @@ def tune(
         echo(line)
 
 
+_ADDED: dict[str, ExportOption] = {name: extending.loaded(it) for name, it in extending.entries("export").items()}
+_OF_FILE = [name for name, it in _ADDED.items() if it.of_file]
+
+
+def _added_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that extensions add to `nanoml export`, which gets the values of those that are given as `added`."""
+
+    @wraps(function)
+    def gathered(**values: Any) -> None:
+        every = {name: values.pop(name.strip("-")) for name in _ADDED}
+        function(added={name: it for name, it in every.items() if it}, **values)
+
+    words = " or ".join(f"{_ADDED[name].of_file} ({name})" for name in _OF_FILE)
+    more = f" A model that exists can only be {words}." if words else ""
+    gathered.__doc__ = cleandoc(function.__doc__ or "") + more
+    for it in reversed([*_ADDED.values()]):
+        gathered = it.declared(gathered)
+    return gathered
+
+
 @command(
     "nanoml export examples/trilepton.yaml",
     "nanoml export examples/trilepton/training --cmssw CMSSW_14_1_X -o model.onnx",
-    "nanoml export model.onnx --triton repository",
+    *(it.example for it in _ADDED.values() if it.example),
     short="Write the networks as one ONNX file.",
 )
 @source_argument("source", "[CONFIG | TRAINING | MODEL.onnx]")
@@ -234,8 +257,7 @@ def tune(
 @option("--cmssw", "The release that must be able to run it, such as CMSSW_14_0_X.", "RELEASE")
 @option("--onnxruntime", "Or the version of ONNX Runtime, such as 1.17.1.", "VERSION")
 @option("--name", "Name of the model; default: that of the file.", "NAME")
-@flag("--preprocess", "Also write what CMSSW's jet taggers (RecoBTag) read: MODEL_preprocess.json.")
-@option("--triton", "Also put it into the model repository of a Triton server.", "DIR", type=PATH)
+@_added_options
 @flag("--force", "Do it again, even if it is up to date.")
 def export(
     source: Path,
@@ -243,14 +265,13 @@ def export(
     cmssw: Optional[str],
     onnxruntime: Optional[str],
     name: Optional[str],
-    preprocess: bool,
-    triton: Optional[Path],
     force: bool,
+    added: Mapping[str, Any],
 ) -> None:
     """Write the trained networks as one ONNX file that describes itself.
 
     A configuration alone says how. With --output, the training in a directory, or that of a configuration, is exported
-    as the options say. A model that exists can only be put into the repository of a server (--triton).
+    as the options say.
     """
     from MLTools.NanoML.config.evaluation import Export
     from MLTools.NanoML.config.load import load
@@ -260,11 +281,12 @@ def export(
     is_config = source.suffix in (".yaml", ".yml")
     names: dict[Path, Optional[str]] = {}  # under which the models are served
     if source.suffix == ".onnx":
-        if triton is None or output or cmssw or onnxruntime or preprocess:
-            raise click.UsageError(f"{source} is exported: the only options for it are --triton and --name.")
+        if not added or output or cmssw or onnxruntime or not {*added} <= {*_OF_FILE}:
+            ways = f": the only options for it are {', '.join(_OF_FILE)} and --name" if _OF_FILE else " already"
+            raise click.UsageError(f"{source} is exported{ways}.")
         names[source] = name
     elif output is None:
-        if not is_config or cmssw or onnxruntime or name or preprocess:
+        if not is_config or cmssw or onnxruntime or name or not {*added} <= {*_OF_FILE}:
             raise click.UsageError(
                 "Say where the model goes: -o MODEL.onnx. Only a configuration without other options needs no -o."
             )
@@ -284,8 +306,9 @@ def export(
                 )
             (training,) = found
         exporting = import_part("ML_processing.export.export")
-        exporting.export(training, output, Export(cmssw, name), onnxruntime, preprocess)
+        checks = [extending.loaded(_ADDED[it].check) for it in added if _ADDED[it].check]
+        exporting.export(training, output, Export(cmssw, name), onnxruntime, checks)
         names[output] = None
-    if triton is not None:
+    for option_name, value in added.items():
         for model, served in names.items():
-            import_part("ML_processing.export.servers").add_to_repository(model, triton, served)
+            extending.loaded(_ADDED[option_name].make)(model, value, served)

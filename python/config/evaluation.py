@@ -122,4 +122,3 @@ class Tune:
         enum=_PRUNERS,
     )
     seed: int = setting(1, "Seed of the choice of settings.", minimum=0, maximum=2**32 - 1)
-    tracking: bool = setting(False, "True to also record each trial where `train.tracking` says.")

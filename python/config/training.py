@@ -23,7 +23,6 @@ OBJECTIVES = ("loss", "result")
 SCALINGS = ("standard", "none")
 ESTIMATES = ("huber", "mean", "median")
 PRECISIONS = ("float32", "bfloat16", "float16")
-TRACKERS = ("mlflow", "tensorboard")
 DISCRIMINANT = "discriminant"
 """Name of the discriminant that a training with more than two classes has by itself."""
 
@@ -290,14 +289,6 @@ class Train:
         "Memory for the events [MB]; what exceeds it is read from the files again in every epoch.",
         minimum=1,
         **HOW,
-    )
-    tracking: list[str] = setting(
-        list,
-        "Where the training is recorded besides its own files: mlflow, tensorboard.",
-        uniqueItems=True,
-        items={"enum": TRACKERS},
-        **HOW,
-        of=(SCORES,),
     )
     share: float = field(default=1.0, metadata={"hidden": True})
     """Share of the events that are used: less than all for a learning curve."""

@@ -22,6 +22,7 @@ from ML_processing.requests import RepeatRequest, repeats_of
 from ML_processing.training.data import TrainingFiles
 from ML_processing.training.description import TrainingDescription, training_file
 from ML_processing.training.directory import Training
+from ML_processing.training.following import beside
 from ML_processing.training.result_training import Gain
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import Train
@@ -294,7 +295,7 @@ def repeated(training: Training, files: Sequence[Path], run: Path, wanted: Repea
 
     A NanoMLError says that the events cannot be trained on, as when a share of them leaves none of a class.
     """
-    settings = replace(training.description.config, tracking=[])
+    settings = beside(training.description.config)
     values = _left_out(training) if wanted.left_out else ()
     todo: list[tuple[int, float, float | None]] = [(settings.seed + 1 + i, 1.0, None) for i in range(wanted.seeds)]
     todo += [(settings.seed, share, None) for share in wanted.shares]

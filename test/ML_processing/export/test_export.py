@@ -20,7 +20,6 @@ from ML_processing.export import export as exporting
 from ML_processing.export import graph
 from ML_processing.export.export import TrainedNetworks, export, export_networks, networks_of, sample_of
 from ML_processing.export.releases import Target, target
-from ML_processing.export.servers import preprocess_file
 from ML_processing.models.network import make_network
 from ML_processing.models.scaling import Scaling
 from ML_processing.training.data import ParameterGrid
@@ -31,7 +30,7 @@ from MLTools.NanoML.commands.pipeline import export as export_command
 from MLTools.NanoML.config.evaluation import Export
 from MLTools.NanoML.config.training import Train
 from MLTools.NanoML.errors import ConfigError, NanoMLError
-from MLTools.NanoML.model import KEY, Discriminant, Model, Parameter
+from MLTools.NanoML.model import KEY, Description, Discriminant, Model, Parameter
 from MLTools.NanoML.model.file import network_files
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.model.verification import verify_model
@@ -401,21 +400,13 @@ def test_weights_beyond_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         export_networks(trained(FLAT), tmp_path / "model.onnx", "large", target())
 
 
-def test_preprocess_json(tmp_path: Path) -> None:
-    training = trained(FLAT, discriminants=DISCRIMINANTS)
-    export_networks(training, tmp_path / "model.onnx", "trilepton", target(), preprocess=True)
-    content = json.loads(preprocess_file(tmp_path / "model.onnx").read_text())
-    assert content["input_names"] == ["features"]
-    assert content["output_names"] == ["signal", "WZ", "ZG", "discriminant", "photons"]
-    features = content["features"]
-    assert (features["var_names"], features["var_length"]) == (["ZCand_mass", "MET_pt"], 1)
-    info = features["var_infos"]["MET_pt"]
-    x = 73.0
-    scaled = np.clip((x - info["median"]) * info["norm_factor"], info["lower_bound"], info["upper_bound"])
-    assert scaled == x
-    with pytest.raises(NanoMLError, match="RecoBTag's producers give objects variable by variable"):
-        export_networks(trained(BOTH), tmp_path / "both.onnx", "both", target(), preprocess=True)
-    assert not (tmp_path / "both.onnx").exists()
+def test_a_model_that_a_check_refuses_is_not_written(tmp_path: Path) -> None:
+    def refuse(description: Description) -> None:
+        raise NanoMLError(f"{description.name}: not that")
+
+    with pytest.raises(NanoMLError, match="trilepton: not that"):
+        export_networks(trained(FLAT), tmp_path / "model.onnx", "trilepton", target(), [refuse])
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_asked_for_is_checked_first(tmp_path: Path) -> None:
@@ -438,11 +429,10 @@ def test_a_training_for_a_release_that_is_not_known(whole: Path, tmp_path: Path,
 
 def test_the_command(whole: Path, tmp_path: Path) -> None:
     output = tmp_path / "model.onnx"
-    options = ["--onnxruntime", "1.17.1", "--name", "mine", "--preprocess", "-o", str(output)]
+    options = ["--onnxruntime", "1.17.1", "--name", "mine", "-o", str(output)]
     done = CliRunner().invoke(export_command, [str(whole), *options])
     assert done.exit_code == 0, done.output
     assert json.loads(output.with_suffix(".json").read_text())["target"]["onnxruntime"] == "1.17.1"
-    assert preprocess_file(output).is_file()
     done = CliRunner().invoke(export_command, [str(whole)])
     assert done.exit_code == 2
     assert "Say where the model goes: -o MODEL.onnx" in done.output

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from ML_processing.training import data as training_data
-from ML_processing.training import loop, tracking
+from ML_processing.training import loop
 from ML_processing.training.data import TrainingFiles, read
 from ML_processing.training.description import TrainingDescription, describe
 from ML_processing.training.directory import Training
@@ -25,11 +25,11 @@ from ML_processing.training.fold import measure
 from ML_processing.training.train import train
 from MLTools.NanoML.config.training import MODELS, Train
 from MLTools.NanoML.contracts.hdf5 import metadata_content
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model.entries import inputs_of, outside_of
 from MLTools.NanoML.nanoaod.folds import RULE, fold_of
 from MLTools.NanoML.schema.plain import build
-from services.trainings import QUICK, SMALL, changing, histories_in, networks_in, same
+from services.trainings import SMALL, changing, histories_in, networks_in, same
 
 Toy, Kill = Callable[..., Path], Callable[[int], None]
 Patch, Captured = pytest.MonkeyPatch, pytest.CaptureFixture[str]
@@ -459,7 +459,9 @@ def test_json_and_back(whole: Path, tmp_path: Path) -> None:
     assert description.complete
     assert description.shape.features == ("x", "y")
     assert description.signal_index == 0
-    config = {name: value for name, value in content["config"].items() if name != "tracking"}  # of an older training
+    config = {name: it for name, it in content["config"].items() if name != "precision"} | {
+        "other": []
+    }  # of another NanoML
     assert TrainingDescription.read(changed(whole, tmp_path / "older", config=config)).config == description.config
 
 
@@ -507,79 +509,3 @@ def test_no_alarm_for_more_events_of_the_same_kind(toy: Callable[..., Path], qui
             found = outside_of(domain, {"features": factor * rows}).sum(axis=0).tolist()
             exceeded = [it.is_exceeded(number, size) for it, number in zip(inputs_of(domain), found, strict=True)]
             assert exceeded == [is_alarmed] * 3 or (is_alarmed and size == 30)
-
-
-TRAIN = replace(QUICK, epochs=4, workers=1)
-
-
-def history_of(directory: Path, fold: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((directory / f"history_{fold}.json").read_text())
-    return found
-
-
-@pytest.mark.parametrize("tracker", ["mlflow", "tensorboard"])
-def test_a_missing_package_is_told_first(
-    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
-) -> None:
-    monkeypatch.setitem(sys.modules, tracker, None)
-    with pytest.raises(ConfigError, match=rf"train.tracking: {tracker} needs .* pip install '.*\[{tracker}\]'"):
-        train([toy()], replace(TRAIN, tracking=[tracker]), tmp_path / "training")
-    assert not (tmp_path / "training").exists()
-
-
-def test_tensorboard_has_each_epoch_of_each_network_once(toy: Toy, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    directory = tmp_path / "training"
-    for _ in range(2):  # the second time one network is trained again
-        train([toy()], replace(TRAIN, tracking=["tensorboard"]), directory)
-        for fold in range(3):
-            events = EventAccumulator(str(directory / "tensorboard" / f"fold_{fold}"))
-            events.Reload()
-            for name in ("train_loss", "validation_loss", "validation_auc", "learning_rate"):
-                scalars = [(it.step, it.value) for it in events.Scalars(name)]
-                expected = [(entry["epoch"], entry[name]) for entry in history_of(directory, fold)]
-                assert scalars == [(step, pytest.approx(value, rel=1e-6)) for step, value in expected]
-        (directory / "network_1.pt").unlink()
-
-
-@pytest.mark.exhaustive("services that follow a training")
-@pytest.mark.usefixtures("plots", "white_figures")
-def test_mlflow_goes_on_with_an_interrupted_training(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("mlflow")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    from mlflow.tracking import MlflowClient
-
-    config, directory = replace(TRAIN, tracking=["mlflow"]), tmp_path / "training"
-    train([toy()], config, directory)
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    (experiment,) = client.search_experiments(filter_string=f"name = '{tmp_path.name}'")
-    (run,) = client.search_runs([experiment.experiment_id])
-    description = json.loads((directory / "training.json").read_text())
-    assert run.info.status == "FINISHED"
-    assert run.data.params["learning_rate"] == "0.01"
-    assert run.data.params["options.hidden"] == "[8]"
-    assert run.data.tags["fingerprint"] == description["fingerprint"]
-    assert run.data.metrics["auc"] == description["metrics"]["auc"]
-    files = {it.path for it in client.list_artifacts(run.info.run_id)}
-    assert {"training.json", "environment.json", "network_0.pt", "loss.png"} <= files
-    assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(tmp_path)
-
-    with pytest.raises(RuntimeError), tracking.ending(["mlflow"], directory):
-        raise RuntimeError
-    assert client.get_run(run.info.run_id).info.status == "FAILED"
-
-    (directory / "network_1.pt").unlink()
-    train([toy()], config, directory)
-    tracking.add(directory, [directory / "history_0.json", directory / "missing.html"])
-    (again,) = client.search_runs([experiment.experiment_id])
-    assert again.info.run_id == run.info.run_id
-    assert again.info.status == "FINISHED"
-    for fold in range(3):
-        recorded = client.get_metric_history(run.info.run_id, f"fold_{fold}/validation_loss")
-        expected = [(entry["epoch"], entry["validation_loss"]) for entry in history_of(directory, fold)]
-        assert sorted((it.step, it.value) for it in recorded) == expected
-
-    train([toy()], replace(config, learning_rate=0.02), directory)
-    assert len(client.search_runs([experiment.experiment_id])) == 2

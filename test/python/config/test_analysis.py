@@ -120,7 +120,6 @@ def test_anchors_in_a_place_of_their_own(tmp_path: Path) -> None:
         ("train: {device: gpu}", '1: train.device: "gpu" is not a device. Known: auto, cpu, cuda.'),
         ("train: {clip: 0}", "1: train.clip: expected a number above 0, got 0."),
         ("train: {schedule: cosin}", '1: train.schedule: "cosin" is not a schedule. Did you mean "cosine"?'),
-        ("train: {tracking: mlfow}", '1: train.tracking: "mlfow" is not a tracking. Did you mean "mlflow"?'),
         ("train: {decorrelate: {strength: 2}}", "1: train.decorrelate.column: missing. Add it, as in"),
         ("train: {decorrelate: {column: m, strength: 0}}", "1: train.decorrelate.strength: expected a number above 0"),
         ("train: {seed: 4294967296}", "1: train.seed: expected a whole number of at most 4294967295"),
@@ -234,7 +233,6 @@ TRAINS = st.builds(
     device=st.sampled_from(["auto", "cpu", "cuda"]),
     precision=st.sampled_from(training.PRECISIONS),
     workers=COUNTS | st.just(0),
-    tracking=st.lists(st.sampled_from(training.TRACKERS), unique=True),
 ).map(lambda it: replace(it, options={}) if it.model in MODELS else it)  # what options these have is known
 
 

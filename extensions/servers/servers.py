@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from MLTools.NanoML.atomic import make_directory, replacing, write_text
+from MLTools.NanoML.atomic import make_directory, replacing, write_json, write_text
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.model import Description, Model
 from MLTools.NanoML.model.inside import FOLD
@@ -76,6 +76,11 @@ def _tensor(tensor: Any) -> str:
 def preprocess_file(model: Path) -> Path:
     """Path, beside a model, of the JSON file from which CMSSW's jet taggers in RecoBTag know what it reads."""
     return model.with_name(f"{model.stem}_preprocess.json")
+
+
+def write_preprocess(model: Path, *_: object) -> None:
+    """Write this file for a model that is there; the errors are those of `preprocess_of`."""
+    write_json(preprocess_file(model), preprocess_of(Model(model).description))
 
 
 def preprocess_of(description: Description) -> dict[str, object]:

@@ -1,29 +1,24 @@
-"""Records of trainings in addition to their own files: MLflow, TensorBoard; and environment.json, which says what they ran in."""
+"""Records of trainings in addition to their own files: MLflow, TensorBoard."""
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import logging
 import os
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from importlib import metadata
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from ML_processing.training.description import Epoch, TrainingDescription, git_state, now, versions
-from ML_processing.training.loop import Report, rank
+from ML_processing.training.description import Epoch, TrainingDescription
+from ML_processing.training.following import Follower, FollowerError
 from MLTools.NanoML.atomic import write_json
-from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.errors import ConfigError
+from MLTools.NanoML.extending import settings_of
+from MLTools.NanoML.extensions.tracking.settings import OfTrain, OfTune
 from MLTools.NanoML.installation import how_to_install
-from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.schema.plain import content_of
 from MLTools.NanoML.terminal.progress import say
 
@@ -31,7 +26,9 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
     from torch.utils.tensorboard import SummaryWriter
 
-PAGE = "tune.md"
+    from MLTools.NanoML.config.evaluation import Tune
+    from MLTools.NanoML.config.training import Train
+
 _LONGEST = 6000  # characters of a parameter, which is MLflow's limit
 _AT_ONCE = 100  # parameters in one call, which is MLflow's limit
 _METRICS = 1000  # metrics in one call, which is MLflow's limit
@@ -41,10 +38,6 @@ _ENVIRONMENT = {
 }
 _STATES = ("FINISHED", "FAILED", "KILLED")
 _FILE = "mlflow.json"
-
-
-class TrackingError(NanoMLError):
-    """The tracking server or data base cannot be used."""
 
 
 class MLflowRun:
@@ -59,7 +52,7 @@ class MLflowRun:
         """Make a run for the training in `directory`, or continue the one that it has.
 
         The work directory gives the experiment its name; the data base mlflow.db and the files are there, unless
-        MLFLOW_TRACKING_URI names another place. A TrackingError says that the server or data base does not answer.
+        MLFLOW_TRACKING_URI names another place. A FollowerError says that the server or data base does not answer.
         """
         from mlflow.entities import Param
 
@@ -144,7 +137,7 @@ def _explained(uri: str) -> Iterator[None]:
         yield
     except Exception as problem:  # those of MLflow and its data bases have no common base class
         reason = str(problem).split("\n")[0][:200]
-        raise TrackingError(
+        raise FollowerError(
             f"train.tracking: MLflow at {uri} cannot be used ({type(problem).__name__}: {reason}). "
             "Check MLFLOW_TRACKING_URI, or take mlflow out."
         ) from problem
@@ -190,129 +183,88 @@ def _leaves(values: Mapping[str, object], separator: str, prefix: str = "") -> I
             yield f"{prefix}{name}", value
 
 
-# variables that identify the batch job and the release
-_JOB = ("SLURM_JOB_ID", "_CONDOR_JOB_AD", "CMSSW_VERSION", "SCRAM_ARCH")
 _NEEDS = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "tensorboard": ("tensorboard",)}
 
 
-def check(trackers: Sequence[str]) -> None:
-    """Make sure that the packages behind `train.tracking` are installed; a ConfigError if one is missing."""
-    for tracker in trackers:
-        for package in _NEEDS[tracker]:
-            if importlib.util.find_spec(package) is None:
-                raise ConfigError(
-                    f"train.tracking: {tracker} needs the Python package {package}, which is missing. "
-                    f"Install it: {how_to_install(tracker)}."
-                )
+class Tracker(Follower):
+    """Records trainings where `train.tracking` says."""
 
+    def __init__(self, train: Train) -> None:
+        super().__init__(train)
+        self.names = settings_of(train, OfTrain).tracking
 
-def prepare(trackers: Sequence[str], workdir: Path) -> None:
-    """Make what the trainings of a work directory share, before several processes begin.
+    def _run(self, directory: Path) -> MLflowRun | None:
+        return MLflowRun.of(directory) if "mlflow" in self.names else None
 
-    A TrackingError says that MLflow does not answer.
-    """
-    if "mlflow" in trackers:
-        uri = _uri(workdir)
-        with _explained(uri):
-            _experiment(_client(uri), workdir)
+    def check(self) -> None:
+        """Make sure that the packages are installed; a ConfigError if one is missing."""
+        for tracker in self.names:
+            for package in _NEEDS[tracker]:
+                if importlib.util.find_spec(package) is None:
+                    raise ConfigError(
+                        f"train.tracking: {tracker} needs the Python package {package}, which is missing. "
+                        f"Install it: {how_to_install(tracker)}."
+                    )
 
+    def prepare(self, workdir: Path) -> None:
+        """Make the experiment; a FollowerError says that MLflow does not answer."""
+        if "mlflow" in self.names:
+            uri = _uri(workdir)
+            with _explained(uri):
+                _experiment(_client(uri), workdir)
 
-def begin(trackers: Sequence[str], directory: Path, workdir: Path, name: str, description: TrainingDescription) -> None:
-    """Write environment.json, and begin the records of a training or continue those that it has.
+    def begin(self, directory: Path, workdir: Path, name: str, description: TrainingDescription) -> None:
+        """Begin the records of a training or continue those that it has; the errors are those of `MLflowRun.begin`."""
+        if "mlflow" in self.names:
+            MLflowRun.begin(directory, workdir, name, description)
 
-    `name` is that of the training in its work directory. A TrackingError says that MLflow does not answer.
-    """
-    write_json(directory / "environment.json", _environment())
-    if "mlflow" in trackers:
-        MLflowRun.begin(directory, workdir, name, description)
+    @contextmanager
+    def epochs(self, directory: Path, fold: int) -> Iterator[Callable[[list[Epoch]], object]]:
+        """Record the epochs of one network."""
+        board = _tensorboard(directory / "tensorboard" / f"fold_{fold}") if "tensorboard" in self.names else None
+        run = self._run(directory)
+        last = run.last_epoch(fold) if run else 0
 
+        def record(epochs: list[Epoch]) -> None:
+            if board is not None:
+                for epoch in epochs:
+                    for name, value in epoch.metrics.items():
+                        board.add_scalar(name, value, epoch.epoch)
+                board.flush()
+            if run is not None:
+                run.log(fold, [epoch for epoch in epochs if epoch.epoch > last])
 
-@contextmanager
-def following(trackers: Sequence[str], directory: Path, fold: int, report: Report) -> Iterator[Report]:
-    """Record the epochs of one network: use what this yields instead of `report`."""
-    if not trackers or rank() != 0:
-        yield report
-        return
-    board = _tensorboard(directory / "tensorboard" / f"fold_{fold}") if "tensorboard" in trackers else None
-    run = _run(trackers, directory)
-    last = run.last_epoch(fold) if run else 0
+        try:
+            yield record
+        finally:
+            if board is not None:
+                board.close()
 
-    def both(epochs: list[Epoch], note: str) -> None:
-        if board is not None:
-            for epoch in epochs:
-                for name, value in epoch.metrics.items():
-                    board.add_scalar(name, value, epoch.epoch)
-            board.flush()
+    def finish(self, directory: Path, metrics: Mapping[str, object], state: str = "FINISHED") -> None:
+        """Record the final numbers and the files of a training, and how it ended."""
+        run = self._run(directory)
         if run is not None:
-            run.log(fold, [epoch for epoch in epochs if epoch.epoch > last])
-        report(epochs, note)
+            names = ("training.json", "environment.json", "network_*.pt", "history_*.json", "weights_*.json", "loss.*")
+            run.add([path for name in names for path in sorted(directory.glob(name))])
+            numbers = {name: float(it) for name, it in _leaves(metrics, "/") if isinstance(it, (int, float))}
+            run.finish(numbers, state)
 
-    try:
-        yield both
-    finally:
-        if board is not None:
-            board.close()
-
-
-def finish(trackers: Sequence[str], directory: Path, metrics: Mapping[str, object], state: str = "FINISHED") -> None:
-    """Record the final numbers and the files of a training, and how it ended: FINISHED or FAILED."""
-    run = _run(trackers, directory)
-    if run is not None:
-        names = ("training.json", "environment.json", "network_*.pt", "history_*.json", "weights_*.json", "loss.*")
-        run.add([path for name in names for path in sorted(directory.glob(name))])
-        numbers = {name: float(it) for name, it in _leaves(metrics, "/") if isinstance(it, (int, float))}
-        run.finish(numbers, state)
-
-
-@contextmanager
-def ending(trackers: Sequence[str], directory: Path) -> Iterator[None]:
-    """Record that a training failed or was interrupted, if the block ends like that."""
-    try:
-        yield
-    except ConfigError:  # nothing has begun
-        raise
-    except BaseException as problem:
-        run = _run(trackers, directory)
+    def end(self, directory: Path, state: str) -> None:
+        """Record how a training ended."""
+        run = self._run(directory)
         if run is not None:
-            run.end("FAILED" if isinstance(problem, Exception) else "KILLED")
-        raise
+            run.end(state)
 
+    def add(self, directory: Path, files: Sequence[Path]) -> None:
+        """Record those of the files that exist."""
+        run = self._run(directory)
+        if run is not None:
+            run.add(files)
 
-def add(directory: Path, files: Sequence[Path]) -> None:
-    """Record files made from the finished training in `directory`: the report, the model."""
-    run = _run(TrainingDescription.read(directory).config.tracking, directory)
-    if run is not None:
-        run.add(files)
-
-
-def _run(trackers: Sequence[str], directory: Path) -> MLflowRun | None:
-    return MLflowRun.of(directory) if "mlflow" in trackers else None
-
-
-def _environment() -> dict[str, object]:
-    """The command, the code, the machine and all installed packages: content of environment.json."""
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else range(0)
-    return {
-        "created": now(),
-        "command": sys.argv,
-        "directory": os.getcwd(),
-        "git": git_state(),
-        "versions": versions(),
-        "host": platform.node(),
-        "system": platform.platform(),
-        "cores": usable_cores(),
-        "gpus": [torch.cuda.get_device_name(i) for i in gpus],
-        "job": {name: os.environ[name] for name in _JOB if name in os.environ},
-        "packages": _packages(),
-    }
-
-
-@functools.cache
-def _packages() -> dict[str, str]:
-    """The versions of all installed packages: to read them takes longer than a small training, and they do not change meanwhile."""
-    files = [it.metadata for it in metadata.distributions()]  # which each access would read again
-    packages = {it["Name"]: it["Version"] for it in files if it["Name"]}
-    return dict(sorted(packages.items(), key=lambda it: it[0].lower()))
+    def beside(self, tune: Tune | None) -> Train:
+        """Repeats are not recorded, nor are trials unless `tune.tracking` says so."""
+        is_recorded = tune is not None and settings_of(tune, OfTune).tracking
+        return self.train if is_recorded else replace(self.train, tracking=[])
 
 
 def _tensorboard(directory: Path) -> SummaryWriter:
