@@ -14,6 +14,6 @@ PREPROCESS = ExportOption(
 TRITON = ExportOption(
     option("--triton", "Also put it into the model repository of a Triton server.", "DIR", type=PATH),
     f"{_FILES}:add_to_repository",
-    of_file="put into the repository of a server",
+    of_file="A model that exists can only be put into the repository of a server (--triton).",
     example="nanoml export model.onnx --triton repository",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import inspect
 import json
 import re
 import sys
@@ -146,8 +147,14 @@ class ExportOption:
     make: str
     # "module:function": raises a NanoMLError if it cannot be made of a model with a `Description`, which then is not written
     check: str = ""
-    of_file: str = ""  # how "A model that exists can only be ..." goes on; empty if it is not for one
+    of_file: str = ""  # what the help says about it for a model that exists; empty if it is not for one
     example: str = ""  # a line for the end of the help
+
+    def __call__(self, function: _Command) -> _Command:
+        """Give it to the command, as `with_added` does."""
+        function.__dict__["examples"] = (*getattr(function, "examples", ()), *filter(None, [self.example]))
+        function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')} {self.of_file}".rstrip()
+        return self.declared(function)
 
 
 show_data_flag = flag(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial, wraps
-from inspect import cleandoc
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
@@ -30,6 +28,7 @@ from MLTools.NanoML.commands.options import (
     run_one,
     settle,
     source_argument,
+    with_added,
     workers_option,
 )
 from MLTools.NanoML.errors import ConfigError
@@ -230,26 +229,9 @@ _ADDED: dict[str, ExportOption] = {name: extending.loaded(it) for name, it in ex
 _OF_FILE = [name for name, it in _ADDED.items() if it.of_file]
 
 
-def _added_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The options that extensions add to `nanoml export`, which gets the values of those that are given as `added`."""
-
-    @wraps(function)
-    def gathered(**values: Any) -> None:
-        every = {name: values.pop(name.strip("-")) for name in _ADDED}
-        function(added={name: it for name, it in every.items() if it}, **values)
-
-    words = " or ".join(f"{_ADDED[name].of_file} ({name})" for name in _OF_FILE)
-    more = f" A model that exists can only be {words}." if words else ""
-    gathered.__doc__ = cleandoc(function.__doc__ or "") + more
-    for it in reversed([*_ADDED.values()]):
-        gathered = it.declared(gathered)
-    return gathered
-
-
 @command(
     "nanoml export examples/trilepton.yaml",
     "nanoml export examples/trilepton/training --cmssw CMSSW_14_1_X -o model.onnx",
-    *(it.example for it in _ADDED.values() if it.example),
     short="Write the networks as one ONNX file.",
 )
 @source_argument("source", "[CONFIG | TRAINING | MODEL.onnx]")
@@ -257,7 +239,7 @@ def _added_options(function: Callable[..., None]) -> Callable[..., None]:
 @option("--cmssw", "The release that must be able to run it, such as CMSSW_14_0_X.", "RELEASE")
 @option("--onnxruntime", "Or the version of ONNX Runtime, such as 1.17.1.", "VERSION")
 @option("--name", "Name of the model; default: that of the file.", "NAME")
-@_added_options
+@with_added("export")
 @flag("--force", "Do it again, even if it is up to date.")
 def export(
     source: Path,
@@ -266,7 +248,7 @@ def export(
     onnxruntime: Optional[str],
     name: Optional[str],
     force: bool,
-    added: Mapping[str, Any],
+    **values: Any,
 ) -> None:
     """Write the trained networks as one ONNX file that describes itself.
 
@@ -278,6 +260,7 @@ def export(
     from MLTools.NanoML.stages import import_part
     from MLTools.NanoML.workflow.layout import Layout
 
+    added = {f"--{name}": it for name, it in values.items() if it}
     is_config = source.suffix in (".yaml", ".yml")
     names: dict[Path, Optional[str]] = {}  # under which the models are served
     if source.suffix == ".onnx":

@@ -122,8 +122,7 @@ def axes_of(name: str, histogram: Histogram) -> list[str]:
 
 
 UNCORRELATED = ("*hfstats*", "*lfstats*", "*uncorrelated*", "*_stat", "*_stat_*", "jer")
-"""Nuisance parameters of each era alone, by the rules of the POGs: statistical ones, as of BTV's shapes and of efficiencies, and the
-resolution of jets."""
+"""Nuisance parameters of each era alone, by the rules of the POGs: statistical ones, as of efficiencies, and the resolution of jets."""
 NEVER = "never"
 """Toys give limits AUTO, where few events are expected, or NEVER."""
 TOYS = {"pattern": f"{AUTO}|{NEVER}|[1-9][0-9]{{3,}}", "form": f"{AUTO}, {NEVER}, or a number of at least 1000"}
