@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ML_processing.training.description import Epoch, TrainingDescription
 from ML_processing.training.following import Follower, FollowerError
@@ -264,7 +264,8 @@ class Tracker(Follower):
     def beside(self, tune: Tune | None) -> Train:
         """Repeats are not recorded, nor are trials unless `tune.tracking` says so."""
         is_recorded = tune is not None and settings_of(tune, OfTune).tracking
-        return self.train if is_recorded else replace(self.train, tracking=[])
+        nowhere: dict[str, Any] = {"tracking": []}  # a field that only extensions know
+        return self.train if is_recorded else replace(self.train, **nowhere)
 
 
 def _tensorboard(directory: Path) -> SummaryWriter:

@@ -150,7 +150,7 @@ class ExportOption:
     of_file: str = ""  # what the help says about it for a model that exists; empty if it is not for one
     example: str = ""  # a line for the end of the help
 
-    def __call__(self, function: _Command) -> _Command:
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Give it to the command, as `with_added` does."""
         function.__dict__["examples"] = (*getattr(function, "examples", ()), *filter(None, [self.example]))
         function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')} {self.of_file}".rstrip()

@@ -74,7 +74,7 @@ A_FILE_EACH = (
     Path("ML_processing", "networks"),
 )
 
-MOST = {"product": (78352, 349), "tests": (61983, 273)}
+MOST = {"core": (74324, 331), "extensions": (4815, 34), "tests": (62674, 285)}
 """The brake: the most lines and modules, `__init__` included.
 
 Whoever needs more looks first for what can go, and then changes the number in a commit that says what it buys.
@@ -237,11 +237,12 @@ def test_a_section_of_the_report_has_100_lines_at_most() -> None:
 
 
 def measured() -> dict[str, tuple[int, int]]:
-    """Lines and modules of the product and of the tests."""
+    """Lines and modules of the core, of all extensions together, and of the tests, theirs included."""
     found = {}
     every = {path for part in (*PARTS, "test") for path in (ROOT / part).rglob("*.py")} | {ROOT / "conftest.py"}
     tests = {path for path in every if "test" in path.parent.relative_to(ROOT).parts or path.name == "conftest.py"}
-    for name, paths in (("product", every - tests), ("tests", tests)):
+    extensions = {path for path in every - tests if ROOT / "extensions" in path.parents}
+    for name, paths in (("core", every - tests - extensions), ("extensions", extensions), ("tests", tests)):
         found[name] = sum(len(path.read_text().splitlines()) for path in paths), len(paths)
     return found
 
