@@ -180,7 +180,11 @@ def test_baskets_move_once_by_many_requests(cluster: Cluster, wanted: Arrays, mo
 def test_what_is_announced_comes_though_nothing_is_taken(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "_WAITING", 1 << 30)
     with RootFile(url(cluster, GOOD)) as file:
+        assert [*file._pieces(NAMES, [(0, file.entries)])]  # what it must read for that is here
+        server = server_of(file, cluster)
+        server.stop()  # nothing comes meanwhile, which would make room for the rest
         assert not file.announce(NAMES, [(0, file.entries)])  # more than may be on its way
+        server.go_on()
         remote = file._access._remote
         assert remote is not None
         wait_for(lambda: all(request.has_come for request in remote._ahead), "all", cluster.directory)
