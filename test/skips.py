@@ -40,7 +40,7 @@ DECLARED = {
 if _HAS_CMSSW_VERSIONS:
     DECLARED["CMSSW's uproot cannot do it"] = [r"uproot 5\.0\.\d+ (reads|writes) no (RNTuple|strings)"]
     DECLARED["what runs in CMSSW does without it"] = [
-        "could not import '(ML_processing|distributed|hepdata_validator|isal|material|matplotlib|mplhep|optuna|pyhf|torch)",
+        "could not import '(ML_processing|distributed|hepdata_validator|isal|material|matplotlib|mplhep|optuna|pyhf|torch|tritonclient)",
         "a part, or what it needs, is not here",
     ]
 if not _HAS_DATA:
