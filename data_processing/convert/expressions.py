@@ -79,10 +79,7 @@ class Region:
 def nominal_cuts(file: RootFile, record: Provenance | None) -> list[BoundExpression]:
     """The cut that leaves the events of a file that pass nominally, or under the shift in which it is read; none if all do.
 
-    Raises
-    ------
-    NanoMLError
-        The file has lost the branch that tells.
+    Raises NanoMLError if the file has lost the branch that tells.
     """
     others = sum(each.only_shifted for each in record.accounting.files) if record else 0
     if others and SELECTED not in file.branches:

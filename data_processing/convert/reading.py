@@ -90,11 +90,8 @@ def survey(
 ) -> Accounting:
     """The accounting of a dataset's files, each of which is visited with its record.
 
-    Raises
-    ------
-    NanoMLError
-        A file contradicts its record, or has lost weights; the files are not those of one dataset, or some events are twice in
-        them, or not at all.
+    Raises NanoMLError if a file contradicts its record, or has lost weights; the files are not those of one dataset, or some events
+    are twice in them, or not at all.
     """
     accounting = Accounting()
     owners: list[str] = []
@@ -136,10 +133,7 @@ def has_generator_weights(accounting: Accounting) -> bool:
 def described(sample: Sample, label: int, luminosity: float | None, accounting: Accounting) -> ConvertedDataset:
     """A dataset as metadata describe it.
 
-    Raises
-    ------
-    NanoMLError
-        It is to be normalised to a cross section, but its sum of weights is not positive.
+    Raises NanoMLError if it is to be normalised to a cross section, but its sum of weights is not positive.
     """
     found = ConvertedDataset(
         sample.name,

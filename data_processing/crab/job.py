@@ -108,12 +108,8 @@ def mask_of(ranges: Sequence[str]) -> LumiMask | None:
 def run_job(directory: Path, files: Sequence[str], mask: LumiMask | None) -> None:
     """Skim files, by logical name, path or URL, into one output in the directory of the job, and write the report.
 
-    With a mask, the job has only these luminosity sections.
-
-    Raises
-    ------
-    NanoMLError
-        A file cannot be opened or skimmed, or the mask leaves out a part of simulation; then there is no output.
+    With a mask, the job has only these luminosity sections. Raises NanoMLError if a file cannot be opened or skimmed, or the mask
+    leaves out a part of simulation; then there is no output.
     """
     if not files:
         raise ConfigError("PSet.py: there are no input files.")

@@ -61,10 +61,7 @@ class DatasetFiles:
 def find_files(patterns: Iterable[str], base: Path) -> list[str]:
     """Files that paths, globs, URLs, logical names and text files of these name, in order.
 
-    Raises
-    ------
-    NanoMLError
-        A pattern matches nothing, or a file is named twice, possibly by two names.
+    Raises NanoMLError if a pattern matches nothing, or a file is named twice, possibly by two names.
     """
     found: list[str] = []
     for pattern in file_patterns(patterns, base, current_settings().redirectors):
@@ -276,10 +273,7 @@ class QueryOverview:
 def overview(config: Config, refresh: bool = False, confirm: Optional[Confirm] = None) -> list[DatasetOverview]:
     """The files of each dataset, and what has changed in the catalogue; arguments as of `describe_datasets`.
 
-    Raises
-    ------
-    NanoMLError
-        As `describe_datasets`; or the lists are to be taken anew while a run reads them.
+    Raises NanoMLError as `describe_datasets` does, or if the lists are to be taken anew while a run reads them.
     """
     from data_processing.datasets.catalogue import Catalogue
 
@@ -372,10 +366,7 @@ def _change(before: FileList, after: FileList) -> str:
 def query(name: str, instance: Optional[str] = None, refresh: bool = False) -> QueryOverview:
     """Ask the catalogue for a name or pattern, in the instance that usually has such datasets or another one.
 
-    Raises
-    ------
-    NanoMLError
-        It has none, or does not answer.
+    Raises NanoMLError if it has none, or does not answer.
     """
     from data_processing.datasets.catalogue import Catalogue
 

@@ -214,10 +214,7 @@ class _Era:
 def measure(config: Config, how: Measurement, dry_run: bool = False, force: bool = False) -> list[str]:
     """Measure the efficiencies of an analysis; return what was found, or with `dry_run` what would be done, in lines.
 
-    Raises
-    ------
-    NanoMLError
-        The analysis has no selection, or none that counts; or files cannot be read.
+    Raises NanoMLError if the analysis has no selection, or none that counts; or files cannot be read.
     """
     if config.skim is None or not config.skim.selection:
         raise config.error("skim", message="has no `selection`, which names the jets whose efficiencies are measured.")

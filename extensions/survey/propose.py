@@ -78,10 +78,7 @@ def _is_link(path: Path) -> bool:
 def of_era(directory: Path, era: str) -> list[Place]:
     """The files of an era in a tree, each of one date: that of the link `latest`, or the newest.
 
-    Raises
-    ------
-    ConfigError
-        There is no directory of this era, or there are several in one directory.
+    Raises ConfigError if there is no directory of this era, or there are several in one directory.
     """
     found = list(files_in(directory))
     is_exact = any(era in each.parts for each in found)
@@ -119,10 +116,7 @@ class Use:
     def lines(self, name: str, era: str = "") -> list[str]:
         """The lines of the entry, in which the file has this name.
 
-        Raises
-        ------
-        ConfigError
-            NanoML cannot use the corrections; the message says why.
+        Raises ConfigError if NanoML cannot use the corrections; the message says why.
         """
         first = self.file[self.names[0]]
         lost = unknown_inputs(first)
@@ -242,10 +236,7 @@ def _entries(found: Iterable[Use], names: dict[Path, str], era: str, made: Propo
 def _doubt(file: CorrectionFile, era: str) -> str:
     """A warning where only the words of descriptions say another year, empty without any.
 
-    Raises
-    ------
-    ConfigError
-        Names of campaigns, or choices of an input `year`, are those of other years.
+    Raises ConfigError if names of campaigns, or choices of an input `year`, are those of other years.
     """
     years = (file[name].axes["year"].keys for name in file.names[:20] if "year" in file[name].inputs)
     names = [*file.names, *(str(it) for keys in years for it in keys)]

@@ -172,13 +172,7 @@ class CorrectionFile:
         return found
 
     def __getitem__(self, name: str) -> Correction:
-        """A correction by its name.
-
-        Raises
-        ------
-        ConfigError
-            There is none.
-        """
+        """A correction by its name. Raises ConfigError if there is none."""
         if name not in self._found:
             if name not in self.names:
                 raise ConfigError(

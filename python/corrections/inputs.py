@@ -53,10 +53,7 @@ def inputs_of(
 ) -> dict[str, Input]:
     """The inputs of a correction: those `given` by name, all others from the objects.
 
-    Raises
-    ------
-    NanoMLError
-        The objects lack the branch of an input.
+    Raises NanoMLError if the objects lack the branch of an input.
     """
     return {
         name: given[name] if name in given else _input(correction, correction.axes[name], objects) for name in names

@@ -104,10 +104,7 @@ SETS = {
 def pdf_members(title: str) -> tuple[int, int]:
     """The LHA IDs of the first and last member of LHEPdfWeight, from the branch's title.
 
-    Raises
-    ------
-    NanoMLError
-        The title does not say.
+    Raises NanoMLError if the title does not say.
     """
     found = _LHA_IDS.search(title)
     if found is None:

@@ -222,10 +222,7 @@ def no_proxy(vo: str = "cms") -> GridProblem:
 def check_proxy(needed: timedelta = _NOW) -> Proxy:
     """The proxy, if it can be used: it must be of CMS, and valid as long as `needed` from now on.
 
-    Raises
-    ------
-    NanoMLError
-        There is none, or it cannot be used, with all reasons and what to do.
+    Raises NanoMLError if there is none, or it cannot be used, with all reasons and what to do.
     """
     path = find_proxy()
     if path is None:

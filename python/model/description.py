@@ -235,13 +235,7 @@ class Description:
 
     @classmethod
     def of_text(cls, text: str, path: str) -> Description:
-        """Read the metadata of the model at `path`.
-
-        Raises
-        ------
-        NanoMLError
-            The text cannot be understood, or is of a newer schema.
-        """
+        """Read the metadata of the model at `path`. Raises NanoMLError if the text cannot be understood, or is of a newer schema."""
         try:
             content = parsed(text)
             schema = content["schema"]

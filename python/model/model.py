@@ -156,10 +156,7 @@ class Model:
     def check_parameter(self, value: Optional[float]) -> None:
         """Make sure that there is a value for the model's parameter, and only if it has one.
 
-        Raises
-        ------
-        ConfigError
-            It is missing, not finite, or the model has no parameter, or knows only other values.
+        Raises ConfigError if it is missing, not finite, or the model has no parameter, or knows only other values.
         """
         parameter = self.description.parameter
         if parameter is None and value is not None:

@@ -289,10 +289,7 @@ class Cutflow:
     def followed_by(self, other: Cutflow) -> Cutflow:
         """The cut flow that is this one, and then another one, of the events that are left here.
 
-        Raises
-        ------
-        NanoMLError
-            The other one has not kept all of these events until then.
+        Raises NanoMLError if the other one has not kept all of these events until then.
         """
         for number, mask in enumerate(other._masks[: len(self._masks)]):
             if not mask.all():

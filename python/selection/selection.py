@@ -190,10 +190,7 @@ class Selection:
     def resolve(self, available: Sequence[str], path: str) -> dict[str, str]:
         """For each name in `branches`, `simulated` and `optional`, the name in a file, as far as the file has it.
 
-        Raises
-        ------
-        NanoMLError
-            The file at `path` lacks branches that are not optional; each is named.
+        Raises NanoMLError if the file at `path` lacks branches that are not optional; each is named.
         """
         found: dict[str, str] = {}
         missing = []
