@@ -157,15 +157,7 @@ class ClosureJob:
 
 @dataclass(frozen=True)
 class Source:
-    """The files of a dataset, from which events are taken.
-
-    Attributes
-    ----------
-    dataset
-        What the selection knows of the dataset.
-    files
-        Its files.
-    """
+    """The files of a dataset, from which events are taken, and what the selection knows of it."""
 
     dataset: DatasetInfo
     files: tuple[str, ...] = field(metadata=READS)

@@ -115,10 +115,7 @@ class Significance:
 class Scan:
     """Twice the negative logarithm of the profile likelihood ratio at some signal strengths.
 
-    Attributes
-    ----------
-    statistical
-        The same with all parameters fixed at their best fit that have a prefit uncertainty.
+    `statistical` is the same with all parameters fixed at their best fit that have a prefit uncertainty.
     """
 
     strength: tuple[float, ...]

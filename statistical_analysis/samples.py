@@ -70,12 +70,7 @@ def smooth(values: Floats) -> Floats:
     """Smooth a row of numbers by the algorithm 353QH, twice: J. Friedman, Proc. of the 1974 CERN School of Computing.
 
     Running medians of 3, 5 and 3 numbers, parabolas through flat pieces, and running means; then the same for what is left, which is
-    added. These are the numbers of `TH1::Smooth`. See https://cds.cern.ch/record/186223.
-
-    Parameters
-    ----------
-    values
-        At least `LEAST_BINS` numbers, float64 of shape (N,).
+    added. These are the numbers of `TH1::Smooth`. See https://cds.cern.ch/record/186223. There are at least `LEAST_BINS` numbers.
     """
     first = _353qh(values)
     found = first + _353qh(values - first)

@@ -58,18 +58,8 @@ class QuickBDT:
     ) -> QuickBDT:
         """A BDT trained on some events as long as it gets better on others.
 
-        Parameters
-        ----------
-        training, stop
-            The events; of a classification their truth is the number of the class.
-        classes
-            How many there are; 0 for a regression.
-        seed
-            Seed of all random numbers.
-        threads
-            On how many it learns and is applied; by default one if the events are few, and otherwise one for each core.
-        settings
-            Of LightGBM, such as `num_leaves`.
+        The truth of events is the number of the class; a regression has 0 classes. By default it has one thread if the events are few, and
+        otherwise one for each core. The settings are those of LightGBM, such as `num_leaves`.
         """
         if threads is None:
             threads = 1 if len(training.truth) <= _FEW else 0

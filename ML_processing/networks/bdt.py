@@ -34,8 +34,6 @@ class BDT(Boosted):
 
     Parameters
     ----------
-    shape
-        The inputs and outputs of the trees.
     leaves
         Largest number of leaves of a tree.
     min_events

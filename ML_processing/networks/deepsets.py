@@ -21,8 +21,6 @@ class DeepSets(nn.Module):
 
     Parameters
     ----------
-    shape
-        The inputs and outputs of the network.
     width
         Width of the two layers that see one object.
     hidden

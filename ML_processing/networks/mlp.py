@@ -21,8 +21,6 @@ class MLP(nn.Module):
 
     Parameters
     ----------
-    shape
-        The inputs and outputs of the network.
     hidden
         Width of each hidden layer.
     dropout

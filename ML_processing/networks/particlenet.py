@@ -40,8 +40,6 @@ class ParticleNet(nn.Module):
 
     Parameters
     ----------
-    shape
-        The inputs and outputs of the network.
     width
         Numbers for each object.
     blocks

@@ -24,8 +24,6 @@ class Tabular(nn.Module):
 
     Parameters
     ----------
-    shape
-        The inputs and outputs of the network.
     members
         How many perceptrons there are.
     width

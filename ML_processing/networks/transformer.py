@@ -38,8 +38,6 @@ class Transformer(nn.Module):
 
     Parameters
     ----------
-    shape
-        The inputs and outputs of the network.
     width
         Numbers for each object; a multiple of `heads`.
     blocks

@@ -69,10 +69,7 @@ class RatioCore(nn.Module):
 class RatioLoss:
     """The sum of all cross entropies, of the events of one channel; its interface is that of `losses.Loss`.
 
-    Attributes
-    ----------
-    pairs
-        The class, and the column of varied weights, of each ratio; one that changes no event has none.
+    `pairs` are the class and the column of varied weights of each ratio; one that changes no event has none.
     """
 
     own: Hook | None = None
@@ -198,10 +195,7 @@ def description_of(
 class RatioTraining:
     """How the networks of one channel are trained: one for each of k folds, which learns from the others, and for each seed.
 
-    Attributes
-    ----------
-    description, events
-        As of `description_of`, and those of one channel. An event is learned from, decides when to stop, or is tested: so k is 3 or more.
+    An event is learned from, decides when to stop, or is tested: so k is 3 or more. The events are those of one channel.
     """
 
     config: Train

@@ -86,8 +86,6 @@ def describe_datasets(
 
     Parameters
     ----------
-    config
-        The analysis.
     refresh
         Ask anew for what has been found earlier.
     confirm

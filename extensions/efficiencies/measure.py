@@ -101,20 +101,10 @@ class _Histogram:
 def efficiency(
     flavour: int, own: Optional[Counts], everywhere: Optional[Counts], bins: Bins, least: float
 ) -> Efficiency:
-    """The efficiency of jets of one flavour in one dataset.
+    """The efficiency of jets of one flavour in one dataset, by its own counts and those of all datasets; None without any such jet.
 
-    Parameters
-    ----------
-    flavour
-        The flavour.
-    own, everywhere
-        The counts of the dataset, and of all datasets together; None without any such jet.
-    bins
-        Their bins.
-    least
-        How many effective jets each bin must have. Bins of pt are joined with those below until they have, and until some jets
-        pass and some do not. A bin of |eta| without so many takes the efficiency for all |eta|; a dataset without so many, that
-        of all datasets.
+    Bins of pt are joined with those below until they have `least` effective jets, and until some jets pass and some do not. A bin of
+    |eta| without so many takes the efficiency for all |eta|; a dataset without so many, that of all datasets.
     """
     mine, all_ = _Histogram.of(own, bins), _Histogram.of(everywhere, bins)
     chosen, note = (mine, "") if mine.suffices(least) else (all_, "so those of all datasets")

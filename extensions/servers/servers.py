@@ -20,23 +20,8 @@ _LABELS = "labels.txt"
 def add_to_repository(path: Path, repository: Path, name: str | None = None) -> Path:
     """Put a model into a repository of a Triton server, in place of an earlier one of its name.
 
-    Parameters
-    ----------
-    path
-        The ONNX file.
-    repository
-        Directory of all models of the server.
-    name
-        The name by which clients ask for it; None for the model's own.
-
-    Returns
-    -------
-    Its directory in the repository, with `config.pbtxt`, `labels.txt` and `1/model.onnx`.
-
-    Raises
-    ------
-    NanoMLError
-        The model cannot be read, or nothing can be written there.
+    Clients ask for it by `name`, by default the model's own. Returned is its directory in the repository, with `config.pbtxt`,
+    `labels.txt` and `1/model.onnx`.
     """
     model = Model(path)
     name = name or model.name

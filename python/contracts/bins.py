@@ -217,16 +217,8 @@ def with_background(
 ) -> list[int]:
     """Fewer of some bins, so that none has signal and no background in a channel; those at high values are joined first.
 
-    Parameters
-    ----------
-    starts
-        Rising numbers of fine bins at which a bin begins; the first is 0.
-    signals, backgrounds
-        Expected events of each channel, float64 of shape (fine bins,). A channel without any background does not count.
-
-    Returns
-    -------
-    The `starts` that are left; none if no channel has any background.
+    Of the rising numbers of fine bins at which a bin begins, the first of which is 0, it returns those that are left; none if no channel
+    has any background. Expected events are float64 of shape (fine bins,); a channel without any background does not count.
     """
     channels = [(s, b) for s, b in zip(signals, backgrounds) if b.sum() > 0]
     if not channels:

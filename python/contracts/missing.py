@@ -60,14 +60,7 @@ def read(workdir: Path) -> dict[str, list[Missing]]:
 def record(workdir: Path, found: Mapping[str, Mapping[str, str]]) -> None:
     """Note the files that datasets do without, in place of what was noted of these datasets before.
 
-    Hold the lock of the work directory.
-
-    Parameters
-    ----------
-    workdir
-        The work directory.
-    found
-        For each dataset the missing files with the reasons; empty if all could be read.
+    Hold the lock of the work directory. `found` has for each dataset the missing files with the reasons; none if all could be read.
     """
     before = read(workdir)
     now = {**before, **{name: [Missing.now(*each) for each in files.items()] for name, files in found.items()}}

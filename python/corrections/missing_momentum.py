@@ -61,17 +61,7 @@ def passes_filters(events: Events, names: Sequence[str]) -> NDArray[np.bool_]:
 def propagated(
     missing_pt: Numbers, missing_phi: Numbers, jets: Flat, old_pt: Numbers, new_pt: Numbers
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The missing momentum, pt [GeV] and phi, when the transverse momenta of objects change.
-
-    Parameters
-    ----------
-    missing_pt, missing_phi
-        The missing momentum of each event [GeV].
-    jets
-        The objects, with `phi`.
-    old_pt, new_pt
-        Transverse momentum of each object before and after [GeV].
-    """
+    """The missing momentum, pt [GeV] and phi, when the transverse momenta of objects change."""
     change = np.asarray(new_pt) - np.asarray(old_pt)
     return polar(_moved(components(missing_pt, missing_phi), _directions(jets, jets.phi), change))
 

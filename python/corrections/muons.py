@@ -165,12 +165,7 @@ def scale(muons: MuonCorrections, pt: Numbers, eta: Numbers, phi: Numbers, charg
 def scale_uncertainty(muons: MuonCorrections, pt: Numbers, eta: Numbers, phi: Numbers, charge: Numbers) -> _Numbers:
     """The relative statistical uncertainty of the scale of each muon in simulation, of m and a with their correlation.
 
-    Parameters
-    ----------
-    muons
-        The entry `muons` of the era.
-    pt, eta, phi, charge
-        Corrected transverse momentum [GeV], direction and charge of each muon.
+    The transverse momentum is the corrected one [GeV].
     """
     m, a = (muons.value(f"{name}_mc", eta=eta, phi=phi, variation="stat") for name in "ma")
     has_correlation = "rho_stat" in muons.file["m_mc"].axes["variation"].choices  # as newer files
@@ -183,16 +178,8 @@ def width(muons: MuonCorrections, pt: Numbers, eta: Numbers, layers: Numbers) ->
     """The relative width by which each muon in simulation is smeared, 0 where its resolution is worse than that of data.
 
     It is the resolution, a parabola in pt, times sqrt(k_data^2 - k_mc^2). Up and down multiply that by 1 +- the relative statistical
-    uncertainty of k_mc, as MUO's script does, which divides the smearing by k_mc and multiplies it by k_mc +- its uncertainty.
-
-    Parameters
-    ----------
-    muons
-        The entry `muons` of the era.
-    pt
-        Transverse momentum with the scale corrected [GeV].
-    eta, layers
-        Pseudorapidity and nTrackerLayers of each muon.
+    uncertainty of k_mc, as MUO's script does, which divides the smearing by k_mc and multiplies it by k_mc +- its uncertainty. `pt` [GeV]
+    has the scale corrected, `layers` is nTrackerLayers.
     """
     place = {"abseta": abs(eta), "nTrackerLayers": layers}
     parabola = (muons.value("poly_params", **place, parameter=power) * pt**power for power in range(3))
@@ -207,16 +194,8 @@ def width(muons: MuonCorrections, pt: Numbers, eta: Numbers, layers: Numbers) ->
 def crystal_ball(muons: MuonCorrections, eta: Numbers, layers: Numbers, uniform: Numbers) -> _Numbers:
     """A number for each muon from the distribution of its momentum: a Gaussian with two tails that fall as a power.
 
-    It is 0 where the file has no such distribution, because there were too few muons.
-
-    Parameters
-    ----------
-    muons
-        The entry `muons` of the era.
-    eta, layers
-        Pseudorapidity and nTrackerLayers of each muon.
-    uniform
-        A number between 0 and 1 for each muon: the share of the distribution below the result.
+    It is 0 where the file has no such distribution, because there were too few muons. `uniform`, from 0 to 1, is the share of
+    the distribution below the result, `layers` is nTrackerLayers.
     """
     place = {"abseta": abs(eta), "nTrackerLayers": layers}
     mean, sigma, power, edge = (muons.value("cb_params", **place, parameter=number) for number in range(4))

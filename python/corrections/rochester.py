@@ -87,20 +87,10 @@ class Rochester:
     def factor(
         self, muon: Flat, is_data: bool, truth: Numbers, uniform: Numbers, member: tuple[int, int] = (0, 0)
     ) -> _Numbers:
-        """The factor for the momentum of each muon.
+        """The factor for the momentum of each muon, by its pt, eta, phi, charge and nTrackerLayers.
 
-        Parameters
-        ----------
-        muon
-            pt, eta, phi, charge and nTrackerLayers.
-        is_data
-            Whether they are collision data.
-        truth
-            Transverse momentum [GeV] of the generated muon; 0 without one.
-        uniform
-            A number from 0 to 1 for each muon, by which one without a generated muon is smeared.
-        member
-            The set and its member; other than the first, they are for the uncertainty.
+        `truth` is the transverse momentum [GeV] of the generated muon, 0 without one: then a number from 0 to 1, `uniform`, smears it. Sets
+        and members other than the first are for the uncertainty.
         """
         of = self.members[member]
         row = _bin(self.eta, muon.eta)

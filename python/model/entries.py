@@ -198,13 +198,7 @@ def coefficients(discriminants: Sequence[Discriminant], classes: Sequence[str]) 
 
 @dataclass(frozen=True)
 class MadeNumber:
-    """A column that a selection in a model gives.
-
-    Attributes
-    ----------
-    name, dtype, title
-        As the selection declares it.
-    """
+    """A column that a selection in a model gives, as the selection declares it."""
 
     name: str
     dtype: str
@@ -215,14 +209,7 @@ class MadeNumber:
 class MadeCollection:
     """A collection that a selection in a model gives, as a tensor made_NAME and its mask made_NAME_mask.
 
-    Attributes
-    ----------
-    name
-        Its name.
-    size
-        For how many objects of an event there is room.
-    fields
-        The columns of its objects, in the order of the last axis.
+    There is room for `size` objects of an event; `fields` are their columns, in the order of the last axis.
     """
 
     name: str

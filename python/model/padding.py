@@ -99,19 +99,8 @@ def padded(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Objects as a network reads them.
 
-    Parameters
-    ----------
-    fields
-        Values of each field for all objects, shape (objects,) each.
-    counts, most, key, descending
-        As in `Places.of`.
-
-    Returns
-    -------
-    values
-        float32, shape (events, most, fields), with 0 for padding.
-    mask
-        float32, shape (events, most): 1 for an object, 0 for padding.
+    Of fields of shape (objects,), with all else as in `Places.of`, it makes the values, float32, shape (events, most, fields), with 0 for
+    padding, and the mask, float32, shape (events, most): 1 for an object, 0 for padding.
     """
     places = Places.of(counts, most, key, descending)
     events = len(counts)

@@ -39,10 +39,6 @@ class ShiftedScores:
 
     Parameters
     ----------
-    model
-        The model.
-    parameter
-        Value of the model's parameter.
     inputs
         By shift, as the ending of columns ("jesUp"), the columns with other values of inputs, as `shifted_inputs` finds them.
     ending
@@ -80,14 +76,8 @@ class ShiftedScores:
     def __call__(self, columns: Arrays, others: Arrays, fold: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         """The scores of events, or of their objects, by their columns.
 
-        Parameters
-        ----------
-        columns
-            The inputs of the model: numbers of shape (events,), and lists as awkward arrays.
-        others
-            The columns that it `reads` beside them, of the same form.
-        fold
-            The fold of each event, shape (events,).
+        These are the inputs of the model, numbers of shape (events,) and lists as awkward arrays; `others` are the columns that it
+        `reads` beside them.
         """
         feeds = self._model.tensors(columns, self._parameter)
         self.outside = outside_of(self._model.description.domain, feeds)

@@ -135,18 +135,7 @@ class Formula:
     - `Max$` and `Min$` of an empty list are 0.
 
     Where ROOT and C disagree on the order of operations (`a < b < c`, `a % b * c`), parentheses are required.
-
-    Attributes
-    ----------
-    text
-        The cut.
-    root
-        Its expression.
-
-    Raises
-    ------
-    NanoMLError
-        The text of the cut is not understood; with the column.
+    A text that is not understood is a NanoMLError, with the column.
     """
 
     def __init__(self, text: str) -> None:

@@ -216,19 +216,8 @@ class Filler:
 class Scoring(Selection):
     """Gives every event, or every object, the scores of a model, from the network that has not seen it in training.
 
-    Events that were selected with shifts have scores under those under which an input may differ.
-
-    Parameters
-    ----------
-    model
-        The ONNX file.
-    parameter
-        Value of the model's parameter.
-
-    Raises
-    ------
-    NanoMLError
-        The model cannot be loaded, has its selection inside, or its parameter is missing.
+    Events that were selected with shifts have scores under those under which an input may differ. Raises NanoMLError if
+    the model cannot be loaded, has its selection inside, or its parameter is missing.
     """
 
     def __init__(self, model: str | os.PathLike[str], parameter: Optional[float] = None) -> None:

@@ -120,18 +120,8 @@ def offsets_of(counts: Array) -> _Index:
 def default(value: object, events: int, beside: ak.Array | None = None) -> Entries:
     """A value in place of a branch that a file lacks.
 
-    Parameters
-    ----------
-    value
-        A number, or the list of each event, as `[]`.
-    events
-        The number of events.
-    beside
-        The lists of another branch of its collection: then it has a number for each object.
-
-    Returns
-    -------
-    A numpy array of shape (events,), or an awkward array of lists.
+    It is a number for each event, of shape (events,); or, if the value is a list as `[]`, or with the lists of another branch of its
+    collection `beside` it, an awkward array of lists.
     """
     if isinstance(value, (list, tuple)):
         offsets = ak.index.Index64(np.arange(events + 1) * len(value))

@@ -261,18 +261,7 @@ class RootFile:
     ) -> Iterator[tuple[int, int]]:
         """Ranges of entries to read one after the other, in which no basket is read twice if possible.
 
-        Parameters
-        ----------
-        names
-            The branches to be read.
-        most
-            Largest number of entries of a range.
-        start, stop
-            Where the first begins and the last ends.
-
-        Yields
-        ------
-        Beginning and end of each.
+        `most` is the largest number of entries of a range; the first begins at `start`, and the last ends at `stop`.
         """
         names, end = list(names), self.entries if stop is None else stop
         coming: deque[tuple[int, int]] = deque()

@@ -69,19 +69,8 @@ Branches = Mapping[str, TreeBranch]  # by their names, as they are in the file
 class StoredBranches(Branches):
     """The branches of a TTree by their names, each read when it is first asked for, as most never are.
 
-    Parameters
-    ----------
-    content
-        The decompressed tree.
-    key_length
-        The length of the key before it, which reference numbers include.
-    others
-        Gives a branch that `StoredBranch` cannot describe, by its name.
-
-    Raises
-    ------
-    OtherTreeError
-        It cannot even be said what branches there are.
+    `content` is the decompressed tree, behind a key of a length that reference numbers include; `others` gives a branch that
+    `StoredBranch` cannot describe, by its name. An OtherTreeError says that not even the branches are known.
     """
 
     def __init__(self, content: bytes, key_length: int, others: Callable[[str], uproot.TBranch]) -> None:

@@ -325,14 +325,7 @@ def draw_results(
 ) -> list[str]:
     """Draw all figures into `directory`, as PNG and PDF with their numbers; return their names, without suffix.
 
-    Parameters
-    ----------
-    axes
-        The axis of each channel, by the name of the channel.
-    right
-        Luminosity and energy, for the upper right corner.
-    only
-        The figures that are drawn, if not all are (see `Figures`).
+    The axes are those of the channels, by their names; `right` is luminosity and energy, for the upper right corner.
     """
     samples = {it.sample for each in results.channels for it in each.prefit} - {TOTAL}
     style = style.with_processes(sorted(samples), results.signals[0])

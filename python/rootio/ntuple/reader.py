@@ -182,15 +182,7 @@ class _Pages:
 
 
 class NTuple:
-    """An RNTuple in an open file, as uproot has read it.
-
-    Parameters
-    ----------
-    model
-        uproot's RNTuple.
-    take
-        Makes a function that gives pieces of the file, see `Access.take`.
-    """
+    """An RNTuple in an open file, as uproot has read it. `take` gives pieces of the file, see `Access.take`."""
 
     def __init__(self, model: Any, take: TakeOf) -> None:
         self._model, self._take = model, take
