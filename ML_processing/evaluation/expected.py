@@ -171,16 +171,8 @@ def varied_sums(
 ) -> VariedSums:
     """Add up weights block by block: so many of them would not fit into the memory beside the events.
 
-    Parameters
-    ----------
-    data
-        The files; events of a file that lacks a column have their nominal weight.
-    columns
-        Columns with weights of events.
-    table
-        All events of the files, or those that `TrainingFiles.sample` kept.
-    rows, bins
-        Rows of `table` that have a score, rising, and the bin of each among `count`; both int64 of shape (M,).
+    `columns` have weights of events; those of a file that lacks one have their nominal weight. `rows` of `table` have a score, rising, and
+    `bins` is the bin of each among `count`; both int64 of shape (M,).
     """
     place = np.full(len(table), -1)
     place[rows] = bins

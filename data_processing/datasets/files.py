@@ -171,19 +171,8 @@ def url_of(name: str, redirectors: Sequence[str]) -> str:
 def file_patterns(patterns: Iterable[str], base: Path, redirectors: Sequence[str]) -> Iterator[FilePattern]:
     """The given patterns, one by one, with the lines of text files in place of these.
 
-    Parameters
-    ----------
-    patterns
-        Paths, patterns, URLs, logical names, and text files of these.
-    base
-        Directory that relative paths are relative to; those in a text file are relative to its own.
-    redirectors
-        Where files are read by their logical names.
-
-    Raises
-    ------
-    NanoMLError
-        A text file is not there or cannot be read, or there is no redirector for a logical name.
+    They are paths, patterns, URLs, logical names, and text files of these. Paths are relative to `base`, those in a text file to its own
+    directory. Raises NanoMLError if a text file cannot be read, or there is no redirector for a logical name.
     """
 
     def located(text: str) -> str:
@@ -343,17 +332,8 @@ def _digest(file: _Version, positions: Iterable[int], length: int) -> bytes:
 def list_remote(url: str) -> list[FileInfo]:
     """The files of a directory on a server, or those that a pattern matches, in the order of their names.
 
-    A redirector's directory is put together from those of all its servers.
-
-    Parameters
-    ----------
-    url
-        With a slash at its end for all *.root of a directory, or with wildcards in parts of its path.
-
-    Raises
-    ------
-    NanoMLError
-        There are none, not all servers answer, or the pattern is too wide.
+    The URL has a slash at its end for all *.root of a directory, or wildcards in parts of its path. A redirector's directory is put
+    together from those of all its servers. Raises NanoMLError if there are none, not all servers answer, or the pattern is too wide.
     """
     place = Url.parse(url)
     path = place.path + ("*.root" if place.path.endswith("/") else "")

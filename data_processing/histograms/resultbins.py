@@ -88,16 +88,8 @@ def choose(
 ) -> Optional[Choice]:
     """Choose bins by the result; None if a half has not even events for two bins.
 
-    Parameters
-    ----------
-    make
-        The channels whose bins are chosen.
-    others
-        The other channels of the fit.
-    candidates
-        The fine bins at which at most so many bins may begin, by numbers of events, given a half.
-    most
-        The largest number of bins.
+    `make` gives the channels whose bins are chosen, `others` are the other channels of the fit; `candidates` are the fine bins at which at
+    most so many bins may begin, by numbers of events, given a half.
     """
     chosen: list[dict[int, float]] = []
     judged: list[dict[int, float]] = []

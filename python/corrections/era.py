@@ -55,22 +55,10 @@ def own_directory() -> str:
 
 
 def find_file(name: str, base: Path, place: str) -> Path:
-    """A file of corrections.
+    """A file of corrections; `place` is where its name stands. Raises ConfigError if there is no such file.
 
-    Parameters
-    ----------
-    name
-        A URL; or a path, relative to `base`, to the directory in the environment variable NANOML_CORRECTIONS, or to one of
-        CMS's directories on CVMFS.
-    base
-        A directory.
-    place
-        Where the name stands, for messages.
-
-    Raises
-    ------
-    ConfigError
-        There is no such file.
+    The name is a URL, or a path relative to `base`, to the directory in the environment variable NANOML_CORRECTIONS, or to one of CMS's
+    directories on CVMFS.
     """
     if is_remote(name):
         return _downloaded(name)

@@ -48,12 +48,7 @@ _Complex = NDArray[np.complex128]
 def passes_filters(events: Events, names: Sequence[str]) -> NDArray[np.bool_]:
     """Whether events pass all filters against false missing momentum, as the JME group asks; a mask for `cutflow.cut`.
 
-    Parameters
-    ----------
-    events
-        The events, with the branches of these names.
-    names
-        `FILTERS["Run2"]` or `FILTERS["Run3"]`, or those of your own.
+    The names are `FILTERS["Run2"]` or `FILTERS["Run3"]`, or those of your own.
     """
     return np.asarray(np.all([np.asarray(events[name], bool) for name in names], axis=0))
 
