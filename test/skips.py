@@ -34,6 +34,7 @@ DECLARED = {
     "other people's files are not copied into the repository": [r"name .* by NANOML_TEST_(COMBINE|STAU)"],
     "LaTeX is large, and only users of tables need it": ["there is no LaTeX"],
     "an example without training has no scores to check": ["is not for training"],
+    "NANOML_WITHOUT hides extensions that the manual has": ["extensions of the manual are hidden"],
 }
 """Why a test may skip, with patterns of what it then says."""
 

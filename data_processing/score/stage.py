@@ -1,4 +1,4 @@
-"""The stage score: the scores of each file; and the stages of `nanoml attach`."""
+"""The stage score: the scores of each file."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
-import numpy as np
-
 from data_processing.convert.expressions import Expression
 from data_processing.convert.reading import Sample
 from data_processing.convert.stage import estimate_of, region_of
 from data_processing.datasets.datasets import find_files, output_names, root_files
-from data_processing.score import attach
 from data_processing.score.eventcolumns import Mark, NormaliseJob, Role, copies_of, normalise
 from data_processing.score.score import ScoreJob, load_models, loaded, score_file
-from data_processing.score.table import AttachedColumn, EventTable
 from MLTools.NanoML.config.analysis import Config, scored_values, unbinned_channels
 from MLTools.NanoML.config.data import FIT, Score
 from MLTools.NanoML.config.fit import NONE
@@ -26,7 +22,6 @@ from MLTools.NanoML.dependencies import code_of, source_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.entries import Outside, domain_lines
-from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.schema.plain import build
 from MLTools.NanoML.selection import load_selection
 from MLTools.NanoML.workflow.analysis import Analysis, Stage
@@ -203,41 +198,3 @@ def _selection_sources(job: ScoreJob) -> list[Path]:
         except NanoMLError:
             continue
     return found
-
-
-def attach_stages(job: attach.AttachJob, workers: int) -> list[Stage]:
-    """The stages that attach columns; their records belong in the job's directory.
-
-    It is an error if the HDF5 file lacks a column, or if the value for missing events does not fit.
-    """
-    with EventTable(job.events, job.dataset) as table:
-        columns = table.columns(job.columns, job.prefix)
-    _check_missing(job.missing, columns)
-    outputs = {source: job.directory / name for source, name in output_names(list(job.sources)).items()}
-    records, name = job.directory / RECORDS, job.events.stem
-    index, verdict = records / "index" / f"{name}.npy", records / "found" / f"{name}.json"
-    matches = {source: records / "match" / f"{path.stem}.npy" for source, path in outputs.items()}
-    code, wanted = code_of(attach.__name__), (job.events, job.dataset, columns, job.missing)
-    indexing = attach.IndexJob(job.events, job.dataset, index)
-    checking = attach.CheckJob(*wanted, job.partial, index, matches, verdict)
-    matching = [attach.MatchJob(source, index, path) for source, path in matches.items()]
-    writing = [attach.WriteJob(*wanted, job.compression, it, matches[it], path) for it, path in outputs.items()]
-    return [
-        Stage("index", [Task.of("index", name, attach.index_events, indexing, code)]),
-        Stage("match", [Task.of("match", it.output.stem, attach.match_file, it, code) for it in matching], workers),
-        Stage("check", [Task.of("check", name, attach.check_events, checking, code)], summary=attach.check_summary),
-        Stage("attach", [Task.of("attach", it.output.stem, attach.attach_file, it, code) for it in writing], workers),
-    ]
-
-
-def _check_missing(value: float | None, columns: Sequence[AttachedColumn]) -> None:
-    if value is None:
-        return
-    for column in columns:
-        with np.errstate(all="ignore"):
-            stored = np.asarray(value).astype(column.dtype)
-        fits = np.isfinite(stored) == np.isfinite(value) if stored.dtype.kind == "f" else stored == value
-        if not fits:
-            raise ConfigError(
-                f"--missing {value:g}: does not fit into column {column.source}, which is {column.dtype}."
-            )

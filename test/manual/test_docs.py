@@ -34,6 +34,7 @@ from MLTools.NanoML.selection.tryout import on_events
 from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from services.blinding import unblind_all
 from services.catalogue import CatalogueServer, Content
+from services.pages import whole
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -292,6 +293,7 @@ def test_regions(tmp_path: Path, follow: Callable[..., None]) -> None:
     assert 0 < metrics["data"]["CR"]["data"] <= count  # without those in bins where the signal may show
 
 
+@whole
 def test_weights_of_the_selection_reach_the_hdf5_files(tmp_path: Path, follow: Callable[..., None]) -> None:
     follow("howto/corrections.md#use-eras-corrections-and-weights", tmp_path)
     follow("howto/corrections.md#correct-and-shift-objects", tmp_path, inside=".")

@@ -27,7 +27,7 @@ from MLTools.NanoML.config.load import schema
 from MLTools.NanoML.nanoaod.folds import fold_of
 from MLTools.NanoML.schema.document import Document
 from MLTools.NanoML.schema.settings import complaints
-from services.pages import fences, headings, prose, section_of
+from services.pages import fences, headings, prose, section_of, whole
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -146,6 +146,7 @@ def resolve(words: list[str]) -> tuple[Any, list[str]]:
     return command, words
 
 
+@whole
 def test_commands_and_options_exist() -> None:
     seen = 0
     for place, words in commands():
@@ -162,6 +163,7 @@ def test_commands_and_options_exist() -> None:
     assert seen > 100
 
 
+@whole
 def test_yaml_is_of_an_analysis() -> None:
     whole = schema()
     seen = 0

@@ -22,7 +22,7 @@ SHELL = ("atomic", "batch", "commands", "config", "doctor", "errors", "grid")
 SHELL += ("inspection", "parallel", "terminal", "workflow")
 IN_SECTIONS = (ROOT / "ML_processing" / "evaluation" / "sections").glob("[!_]*.py")
 SECTIONS = [f"ML_processing.evaluation.sections.{path.stem}" for path in IN_SECTIONS]
-OF_DATA = "skim.skim skim.nanoaodtools_engine convert.convert shuffle merge.merge score.attach"
+OF_DATA = "skim.skim skim.nanoaodtools_engine convert.convert shuffle merge.merge"
 KERNELS = [
     *((f"data_processing.{name}",) for name in (*OF_DATA.split(), "score.score")),
     ("ML_processing.training.fold", "ML_processing.training.description", "ML_processing.networks.mlp"),

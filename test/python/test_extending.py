@@ -117,7 +117,7 @@ def test_what_an_extension_needs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def nanoml(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "MLTools.NanoML.cli", *arguments]
-    inherited = {**os.environ, **environment}
+    inherited = {**os.environ, extending.WITHOUT: "", **environment}
     return subprocess.run(line, cwd=directory, env=inherited, capture_output=True, text=True, check=False)
 
 

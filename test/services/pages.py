@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import pytest
+
+from MLTools.NanoML.extending import WITHOUT
+
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```", re.M | re.S)
+
+whole = pytest.mark.skipif(bool(os.environ.get(WITHOUT)), reason="extensions of the manual are hidden")
+"""For tests of what the manual says of extensions, too."""
 
 
 class Fence(NamedTuple):

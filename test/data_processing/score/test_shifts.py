@@ -8,23 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import awkward as ak
-import h5py
 import numpy as np
 import pytest
 
-from data_processing.convert.convert import ConvertJob, convert_files
 from data_processing.merge.merge import MergeJob, merge_files
-from data_processing.score.attach import AttachJob
 from data_processing.score.score import ScoreJob, score_file
 from data_processing.score.scorers import Scorer
-from data_processing.score.stage import attach_stages
 from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.inspection import inspect_file
 from MLTools.NanoML.model import Discriminant, Model
 from MLTools.NanoML.model.entries import InputRange, KnownTensor
 from MLTools.NanoML.nanoaod.provenance import Provenance
 from MLTools.NanoML.rootio.rootfile import RootFile
-from MLTools.NanoML.workflow.analysis import plan, run
 from services.rootfiles import lists_of, record_of
 from services.shifted import SHIFTS, ShiftedSkims, like_others
 
@@ -179,52 +174,6 @@ def test_a_file_that_was_never_skimmed_has_nominal_scores(
     assert found["linear_selected"].to_list() == (momentum > 50).tolist()
     assert np.array_equal(found["linear_a"], np.where(momentum > 50, momentum, np.nan), equal_nan=True)
     assert not any("met" in name for name in found)
-
-
-@pytest.fixture
-def attached(shifted_skims: ShiftedSkims, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Attaches columns of the HDF5 file to the skims; returns what the friend of one of them has."""
-    convert_files(ConvertJob(shifted_skims.shifted, tmp_path / "all.h5", ["MET", "nGoodJet"]))
-
-    def attach(*columns: str, **options: Any) -> dict[str, Any]:
-        job = AttachJob(tmp_path / "all.h5", shifted_skims.shifted, tmp_path / "out", columns, prefix="x_", **options)
-        run(plan(attach_stages(job, 1), job.directory), job.directory)
-        return lists_of(tmp_path / "out" / Path(shifted_skims.shifted[3]).name)
-
-    return attach
-
-
-def test_events_under_shifts_alone_have_nothing_attached(
-    shifted_skims: ShiftedSkims, attached: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    skim, found = lists_of(shifted_skims.shifted[3]), attached("MET")
-    assert list(found) == ["run", "luminosityBlock", "event", *FLAGS, "x_MET"]
-    passed = skim["selected"].to_numpy()
-    assert 0 < (~passed).sum() < 50
-    assert np.array_equal(found["x_MET"], np.where(passed, skim["MET"], np.float32(np.nan)), equal_nan=True)
-    others = sum(int((~lists_of(path)["selected"].to_numpy()).sum()) for path in shifted_skims.shifted)
-    assert f"{others} events that pass under shifts alone are not in it: they get NaN" in capsys.readouterr().err
-
-
-def test_whole_numbers_need_a_value_for_them(
-    shifted_skims: ShiftedSkims, attached: Callable[..., dict[str, Any]]
-) -> None:
-    with pytest.raises(NanoMLError, match="There is no NaN for them in column nGoodJet: .* by --missing VALUE"):
-        attached("MET", "nGoodJet")
-    skim, found = lists_of(shifted_skims.shifted[3]), attached("nGoodJet", missing=-1)
-    assert found["x_nGoodJet"].to_list() == np.where(skim["selected"], skim["nGoodJet"], -1).tolist()
-
-
-def test_an_event_of_the_selection_must_be_there(
-    shifted_skims: ShiftedSkims, attached: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
-    with h5py.File(tmp_path / "all.h5") as file:
-        rows = file["events"][:-1]
-    with h5py.File(tmp_path / "all.h5", "w") as file:
-        file.create_dataset("events", data=rows)
-    events = sum(len(lists_of(path)["run"]) for path in shifted_skims.shifted)
-    with pytest.raises(NanoMLError, match=f"1 of {events} events of the ROOT files are not in it"):
-        attached("MET")
 
 
 def test_a_score_of_objects_that_a_selection_made(

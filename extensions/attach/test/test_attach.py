@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import uproot
 
-import data_processing.score.table as table_module
 from data_processing.convert.convert import ConvertJob, convert_files
-from data_processing.score import attach
-from data_processing.score.attach import AttachJob
-from data_processing.score.stage import attach_stages
 from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.extensions.attach import attach
+from MLTools.NanoML.extensions.attach import table as table_module
+from MLTools.NanoML.extensions.attach.attach import AttachJob, attach_stages
 from MLTools.NanoML.nanoaod.provenance import MadeColumn
 from MLTools.NanoML.workflow.analysis import plan, run
 from processes import nanoml
-from services.rootfiles import branches_of, record_of
+from services.rootfiles import branches_of, lists_of, record_of
+from services.shifted import SHIFTS, ShiftedSkims
 
 MakeJob = Callable[..., AttachJob]
 
@@ -393,3 +393,49 @@ def test_the_command(tmp_path: Path, rows: Any, sources: list[str]) -> None:
         assert (found["my_score"] == score_of(branches_of(Path(source))).astype("f4")).all()
     done = command("--columns", "s*", "--prefix", "my_", "-o", "out", "a.h5", *sources)
     assert "attach: up to date (2 of 2)" in done.stderr
+
+
+@pytest.fixture
+def attached(shifted_skims: ShiftedSkims, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Attaches columns of the HDF5 file to the skims; returns what the friend of one of them has."""
+    convert_files(ConvertJob(shifted_skims.shifted, tmp_path / "all.h5", ["MET", "nGoodJet"]))
+
+    def attach(*columns: str, **options: Any) -> dict[str, Any]:
+        job = AttachJob(tmp_path / "all.h5", shifted_skims.shifted, tmp_path / "out", columns, prefix="x_", **options)
+        run(plan(attach_stages(job, 1), job.directory), job.directory)
+        return lists_of(tmp_path / "out" / Path(shifted_skims.shifted[3]).name)
+
+    return attach
+
+
+def test_events_under_shifts_alone_have_nothing_attached(
+    shifted_skims: ShiftedSkims, attached: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    skim, found = lists_of(shifted_skims.shifted[3]), attached("MET")
+    assert list(found) == [*IDENTIFIERS, "selected", *(f"selected_{shift}" for shift in SHIFTS), "x_MET"]
+    passed = skim["selected"].to_numpy()
+    assert 0 < (~passed).sum() < 50
+    assert np.array_equal(found["x_MET"], np.where(passed, skim["MET"], np.float32(np.nan)), equal_nan=True)
+    others = sum(int((~lists_of(path)["selected"].to_numpy()).sum()) for path in shifted_skims.shifted)
+    assert f"{others} events that pass under shifts alone are not in it: they get NaN" in capsys.readouterr().err
+
+
+def test_whole_numbers_need_a_value_for_them(
+    shifted_skims: ShiftedSkims, attached: Callable[..., dict[str, Any]]
+) -> None:
+    with pytest.raises(NanoMLError, match="There is no NaN for them in column nGoodJet: .* by --missing VALUE"):
+        attached("MET", "nGoodJet")
+    skim, found = lists_of(shifted_skims.shifted[3]), attached("nGoodJet", missing=-1)
+    assert found["x_nGoodJet"].to_list() == np.where(skim["selected"], skim["nGoodJet"], -1).tolist()
+
+
+def test_an_event_of_the_selection_must_be_there(
+    shifted_skims: ShiftedSkims, attached: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "all.h5") as file:
+        rows = file["events"][:-1]
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file.create_dataset("events", data=rows)
+    events = sum(len(lists_of(path)["run"]) for path in shifted_skims.shifted)
+    with pytest.raises(NanoMLError, match=f"1 of {events} events of the ROOT files are not in it"):
+        attached("MET")

@@ -17,18 +17,23 @@ from numpy.typing import NDArray
 
 from data_processing.convert.duplicateevents import identify
 from data_processing.convert.expressions import branches_of, nominal_cuts
-from data_processing.score.table import AttachedColumn, EventTable
+from data_processing.datasets.datasets import output_names
 from MLTools.NanoML.atomic import replacing, write_json
 from MLTools.NanoML.contracts.hdf5 import EVENTS
-from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.dependencies import code_of
+from MLTools.NanoML.errors import ConfigError, NanoMLError
+from MLTools.NanoML.extensions.attach.table import AttachedColumn, EventTable
 from MLTools.NanoML.nanoaod.accounting import Accounting, all_events_of
 from MLTools.NanoML.nanoaod.provenance import Criteria, MadeColumn, Provenance
+from MLTools.NanoML.parallel import RECORDS
 from MLTools.NanoML.rootio.branches import Branch, flat_branch
 from MLTools.NanoML.rootio.nanowriter import NanoWriter
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.rootio.versions import IDENTIFIERS
 from MLTools.NanoML.schema.roles import READS, WRITES
 from MLTools.NanoML.terminal.progress import progress
+from MLTools.NanoML.workflow.analysis import Stage
+from MLTools.NanoML.workflow.task import Task
 
 _INDEX = np.dtype([("lumi", "u8"), ("event", "u8"), ("row", "i8")])
 _BLOCK = 200_000  # rows read at once
@@ -314,3 +319,41 @@ def _branch(job: WriteJob, column: AttachedColumn) -> Branch:
     filled = "" if job.missing is None else f"; {job.missing:g} where the event is not in it"
     title = f"{column.source}{number} of {job.events.name}{filled}"
     return flat_branch(column.branch, column.dtype, title)
+
+
+def attach_stages(job: AttachJob, workers: int) -> list[Stage]:
+    """The stages that attach columns; their records belong in the job's directory.
+
+    It is an error if the HDF5 file lacks a column, or if the value for missing events does not fit.
+    """
+    with EventTable(job.events, job.dataset) as table:
+        columns = table.columns(job.columns, job.prefix)
+    _check_missing(job.missing, columns)
+    outputs = {source: job.directory / name for source, name in output_names(list(job.sources)).items()}
+    records, name = job.directory / RECORDS, job.events.stem
+    index, verdict = records / "index" / f"{name}.npy", records / "found" / f"{name}.json"
+    matches = {source: records / "match" / f"{path.stem}.npy" for source, path in outputs.items()}
+    code, wanted = code_of(__name__), (job.events, job.dataset, columns, job.missing)
+    indexing = IndexJob(job.events, job.dataset, index)
+    checking = CheckJob(*wanted, job.partial, index, matches, verdict)
+    matching = [MatchJob(source, index, path) for source, path in matches.items()]
+    writing = [WriteJob(*wanted, job.compression, it, matches[it], path) for it, path in outputs.items()]
+    return [
+        Stage("index", [Task.of("index", name, index_events, indexing, code)]),
+        Stage("match", [Task.of("match", it.output.stem, match_file, it, code) for it in matching], workers),
+        Stage("check", [Task.of("check", name, check_events, checking, code)], summary=check_summary),
+        Stage("attach", [Task.of("attach", it.output.stem, attach_file, it, code) for it in writing], workers),
+    ]
+
+
+def _check_missing(value: float | None, columns: Sequence[AttachedColumn]) -> None:
+    if value is None:
+        return
+    for column in columns:
+        with np.errstate(all="ignore"):
+            stored = np.asarray(value).astype(column.dtype)
+        fits = np.isfinite(stored) == np.isfinite(value) if stored.dtype.kind == "f" else stored == value
+        if not fits:
+            raise ConfigError(
+                f"--missing {value:g}: does not fit into column {column.source}, which is {column.dtype}."
+            )
