@@ -49,7 +49,13 @@ class BlindBins:
         return f"bins with an expected S / sqrt(B) above {self.limit:g}"
 
     def among(self, signal: NDArray[np.floating[Any]], background: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-        """Which bins these are, by the expected events in each, of one shape."""
+        """Which bins these are.
+
+        Parameters
+        ----------
+        signal, background
+            The expected events in each bin, of one shape.
+        """
         return np.asarray(signal > self.limit * np.sqrt(np.maximum(background, 0)))
 
 

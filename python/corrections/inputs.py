@@ -156,14 +156,8 @@ def normal_numbers(
     So it is the same in all engines, for the nominal objects and for every shift of them, and another for each object. The bits
     are mixed as in SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), and become normal by the method of Box and Muller.
 
-    Parameters
-    ----------
-    run, luminosity_section, event
-        Identifiers of the event, for each object.
-    index
-        Place of the object in the event of the original file, from 0.
-    salt
-        A number for each kind of object, so that the first electron has another one than the first jet: `JET`, `ELECTRON`.
+    `index` is the place of the object in the event of the original file, from 0; `salt` a number for each kind of object, so that the first
+    electron has another one than the first jet.
     """
     with np.errstate(over="ignore"):  # arithmetic of unsigned numbers modulo 2^64 is what is meant
         state: NDArray[np.uint64] = np.full(np.shape(index), salt, np.uint64)

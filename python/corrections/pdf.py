@@ -115,12 +115,7 @@ def pdf_members(title: str) -> tuple[int, int]:
 def pdf_weight(lha_id: Union[int, PdfSet], keeps_yield: bool = False) -> Weight:
     """The declaration of the weight that `pdf` gives.
 
-    Parameters
-    ----------
-    lha_id
-        LHA ID of the set; or the set, if it is not in `SETS`.
-    keeps_yield
-        Whether it must not change the number of events where it is given: before any cut, only the acceptance changes then.
+    With `keeps_yield` it does not change the number of events where it is given: before any cut, only the acceptance changes then.
     """
     found = _set_of(lha_id)
     return Weight(found.variations, keeps_yield, combine=found.combine)

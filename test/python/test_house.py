@@ -74,7 +74,7 @@ A_FILE_EACH = (
     Path("ML_processing", "networks"),
 )
 
-MOST = {"core": (74324, 331), "extensions": (4815, 34), "tests": (62678, 285)}
+MOST = {"core": (73378, 329), "extensions": (5424, 38), "tests": (62686, 285)}
 """The brake: the most lines and modules, `__init__` included.
 
 Whoever needs more looks first for what can go, and then changes the number in a commit that says what it buys.
