@@ -22,7 +22,7 @@ from statistical_analysis.inference import changes
 from statistical_analysis.likelihood import Likelihood
 from statistical_analysis.maximum import maximum
 from statistical_analysis.toys.batch import ManyMaxima
-from statistical_analysis.toys.experiments import throw
+from statistical_analysis.toys.intervals import throw
 
 CHANNELS, TOYS = 3, 20
 

@@ -42,7 +42,7 @@ def house() -> Picture:
     for title, rooms in (
         (("ML_processing/", "Python 3.10, PyTorch"), "train tune networks evaluate compile export"),
         (("data_processing/", "Python 3.9, what CMSSW ships"), "datasets skim convert merge score histograms"),
-        (("statistical_analysis/", "Python 3.10, pyhf"), "model fit toys"),
+        (("statistical_analysis/", "Python 3.10, pyhf"), "model fit"),
     ):
         names = rooms.split()
         height = 58 + 40 * math.ceil(len(names) / 3)

@@ -1,4 +1,4 @@
-"""Draws fits: their figures and pages, of results that are there; fits of workspaces and other models; checks with pseudo-experiments."""
+"""Draws fits: their figures and pages, of results that are there; and fits of workspaces and other models."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import norm
 
+from MLTools.NanoML import extending
 from MLTools.NanoML.atomic import make_directory, write_text
 from MLTools.NanoML.contracts.templates import HistogramChannel, Templates
-from MLTools.NanoML.report.figures import finish_panel, in_style, name_rows, remove_others, save, small
-from MLTools.NanoML.report.section import COLORS, PRIVATE_WORK, Style
+from MLTools.NanoML.report.figures import remove_others
+from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.report.stack import Bins
-from MLTools.NanoML.schema.plain import plain
 from statistical_analysis.fit import (
     FitJob,
     fitted_processes,
     foreign_model,
     judged,
     model_of,
-    points_of,
     read_fit,
     read_workspace,
     whole,
@@ -29,13 +27,11 @@ from statistical_analysis.fit import (
 from statistical_analysis.inference import infer
 from statistical_analysis.model import FitChannel, completed
 from statistical_analysis.report.page import no_fit_report, report
-from statistical_analysis.report.plots import ONE_SIGMA, UP, Axis, draw_results, draw_smoothed
-from statistical_analysis.report.verdict import Unbinned
-from statistical_analysis.results import STATISTICAL, NoFit, read_results
-from statistical_analysis.toys.experiments import Experiments, experiment
+from statistical_analysis.report.plots import Axis, draw_results, draw_smoothed
+from statistical_analysis.report.verdict import ANCHOR, Unbinned
+from statistical_analysis.results import ANSWERS, NoFit, read_results
 from statistical_analysis.workspace import workspace
 
-_MOST_TESTED = 40  # parameters
 _GROUPS = {"normsys": "normalisation", "lumi": "luminosity", "histosys": "shape"}  # of parameters of a workspace
 
 
@@ -52,20 +48,22 @@ def draw_fit(job: FitJob, style: Style, only: Sequence[str] = ()) -> list[str]:
     shown = [it for region, name in fitted for it in templates.histogram(name).channels if it.region == region]
     by_name = {it.name: it for it in shown}
     axes = {it.name: _axis(job, style, templates, it, by_name[it.name]) for it in model.channels}
-    right = _conditions(job, style, templates, [*axes])
+    right = conditions_of(job, style, templates, [*axes])
     drawn = draw_results(style, results, axes, right, directory, only)
     drawn += draw_smoothed(style, model, axes, directory, only)
     blocks = []
     if unbinned:
         found = Unbinned.read(unbinned, job.closures)
-        results = replace(results, verdict=(*results.verdict, found.coverage(directory)))
+        answers = (extending.loaded(it)(directory) for it in extending.entries(ANSWERS).values())
+        verdict = (*results.verdict, *(replace(it, link=f"#{ANCHOR}") for it in answers))
+        results = replace(results, verdict=verdict)
         blocks = [found.block(results, directory)]
     write_text(directory / "report.html", report(results, drawn, axes, style, directory, blocks))
     remove_others(directory, drawn)
     return drawn
 
 
-def _conditions(job: FitJob, style: Style, templates: Templates, fitted: Collection[str]) -> str:
+def conditions_of(job: FitJob, style: Style, templates: Templates, fitted: Collection[str]) -> str:
     """Luminosity and energy of the channels that are fitted."""
     channels = (it for name in job.settings.channels.values() for it in templates.histogram(name).channels)
     return style.conditions(templates.seen(it for it in channels if it.name in fitted))
@@ -120,59 +118,3 @@ def fit_workspace(
     write_text(directory / "report.html", report(results, drawn, axes, PRIVATE_WORK, directory, ()))
     results.write(directory / "results.json")  # last: it stands for all of them
     return results.summary
-
-
-def check(
-    source: Path,
-    directory: Path,
-    strength: float,
-    count: int,
-    seed: int,
-    job: FitJob | None = None,
-    style: Style = PRIVATE_WORK,
-) -> list[str]:
-    """Check the fit of a workspace with pseudo-experiments: write numbers and a figure; return what they say.
-
-    The figure says and looks like those of the `job` whose workspace it is, in its `style`.
-    """
-    content, right, points = read_workspace(source), "", None
-    if job is not None:
-        fitted = [it["name"] for it in content["channels"]]
-        job, templates, unbinned = read_fit(job)
-        right, points = _conditions(job, style, templates, fitted), points_of(job, unbinned)
-    found = experiment(content, strength, count, seed, points)
-    draw_experiments(style, found, right, make_directory(directory) / "toys")
-    found.write(directory / "toys.json")
-    return found.lines()
-
-
-@in_style
-def draw_experiments(style: Style, found: Experiments, conditions: str, stem: Path) -> None:
-    """Left, pulls of the signal strength with the normal distribution; right, mean and width of those of all others."""
-    _, *others = found.pulls
-    shown = [it for it in others if it.kind != STATISTICAL][:_MOST_TESTED]
-    text = ", ".join(filter(None, (conditions, f"{found.count} pseudo-experiments", f"$\\mu$ = {found.strength:g}")))
-    figure = small(style, (12, max(6.0, 0.3 * len(shown) + 2.4)), text)
-    axes, beside = figure.subplots(1, 2, width_ratios=[1.15, 1])
-    errors = np.array([it or np.nan for it in found.errors])
-    pulls = (np.array(found.fitted) - found.strength) / errors
-    edges = np.linspace(-4, 4, 33)
-    heights, *_ = axes.hist(np.clip(found.roots, -3.99, 3.99), edges, color=COLORS[0], label="By the likelihood ratio")
-    finite, by_error = pulls[np.isfinite(pulls)], r"By the error, $(\hat{\mu} - \mu) / \Delta\mu$"
-    also, *_ = axes.hist(np.clip(finite, -3.99, 3.99), edges, histtype="step", color="black", lw=1.6, label=by_error)
-    fine = np.linspace(-4, 4, 400)
-    normal = found.count * (edges[1] - edges[0]) * norm.pdf(fine)
-    axes.plot(fine, normal, color=UP, lw=2.5, label="Normal distribution")
-    axes.set_ylim(0, 1.7 * max(float(np.max([heights, also])), float(normal.max()), 1.0))
-    finish_panel(axes, edges, r"Pull of $\mu$", "Pseudo-experiments")
-    axes.legend(loc="upper right")
-    text = f"mean {np.mean(found.roots):+.2f}, width {np.std(found.roots):.2f}\nlimit coverage {found.covered / found.count:.1%}"
-    axes.text(0.04, 0.96, text.replace("%", " %"), transform=axes.transAxes, va="top", fontsize=14)
-    place = name_rows(beside, [it.parameter for it in shown])
-    beside.axvspan(-1, 1, color=ONE_SIGMA, alpha=0.45, lw=0)
-    beside.axvline(0, color="black", lw=0.8, ls=":")
-    means, widths = [it.mean for it in shown], [it.width for it in shown]
-    beside.errorbar(means, place, xerr=widths, fmt="o", color="black", ms=5, lw=1.6)
-    beside.set_xlim(-2.5, 2.5)
-    beside.set_xlabel("Mean and width of the pulls")
-    save(figure, stem, plain(found))

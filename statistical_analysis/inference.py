@@ -45,9 +45,9 @@ from statistical_analysis.results import (
     Yields,
 )
 from statistical_analysis.toys.batch import ManyMaxima
-from statistical_analysis.toys.experiments import COUNT, FEWEST, background_events
-from statistical_analysis.toys.experiments import limit as limit_by_toys
-from statistical_analysis.toys.experiments import significance as significance_by_toys
+from statistical_analysis.toys.intervals import COUNT, FEWEST, background_events
+from statistical_analysis.toys.intervals import limit as limit_by_toys
+from statistical_analysis.toys.intervals import significance as significance_by_toys
 from statistical_analysis.unbinned import Points, in_bins, in_place
 from statistical_analysis.workspace import workspace as workspace_of
 
@@ -81,7 +81,7 @@ def infer(
         Parameters whose part of the error of the signal strength is given together, by group.
     toys
         How many pseudo-experiments of each hypothesis give limit and significance; "never": asymptotic formulae do; "auto": these do
-        unless fewer than `toys.experiments.FEWEST` background events are expected.
+        unless fewer than `toys.intervals.FEWEST` background events are expected.
     strengths
         The range of the signal strength, as of `likelihood.Likelihood`.
     points
@@ -203,7 +203,7 @@ def limit_and_significance(
     count = 0 if toys == NEVER else int(toys) if toys != AUTO else COUNT if few < FEWEST else 0
     if count:
         many = ManyMaxima(likelihood)  # compiled once for both
-        with progress("toys", None, "fits") as bar:
+        with progress("limit by toys", None, "fits") as bar:
             if upper:
                 asymptotic, upper = upper, None
                 with suppress(OutOfReachError):

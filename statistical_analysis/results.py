@@ -18,6 +18,8 @@ from MLTools.NanoML.report.section import PRIVATE_WORK, Style
 from MLTools.NanoML.schema.plain import DAMAGE, build, content_of, plain
 from MLTools.NanoML.schema.roles import READS, WRITES
 
+ANSWERS = "answers on fits without bins"
+"""A registry: functions that give an `Answer` on the page of a fit without bins, by the directory of the fit."""
 SCHEMA, CREATOR = 3, f"NanoML {__version__}"
 LEVEL = 0.95
 """The confidence level of limits."""
@@ -206,7 +208,7 @@ class StrengthResults:
     limit, highest
         The limit on it; None if it is above the highest strength that a fit can find.
     background_events
-        Those expected where the signal is, as of `toys.experiments.background_events`: with few, asymptotic formulae are wrong.
+        Those expected where the signal is, as of `toys.intervals.background_events`: with few, asymptotic formulae are wrong.
     toys
         Pseudo-experiments of each hypothesis for limit and significance; 0 if these are asymptotic.
     """

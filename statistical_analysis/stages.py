@@ -18,6 +18,7 @@ from MLTools.NanoML.config.data import FIT, TRAINING
 from MLTools.NanoML.contracts.closure import CLOSURE
 from MLTools.NanoML.dependencies import FIGURES, code_of
 from MLTools.NanoML.errors import listed
+from MLTools.NanoML.extending import modules
 from MLTools.NanoML.parallel import usable_cores
 from MLTools.NanoML.report.section import Style
 from MLTools.NanoML.workflow.analysis import Analysis, Stage
@@ -25,7 +26,7 @@ from MLTools.NanoML.workflow.layout import Layout
 from MLTools.NanoML.workflow.task import Task
 from MLTools.NanoML.workflow.unblinding import places_of
 from statistical_analysis.fit import FitJob, fit
-from statistical_analysis.results import FittedPoint, LimitsJob
+from statistical_analysis.results import ANSWERS, FittedPoint, LimitsJob
 from statistical_analysis.workspace import CARDS
 
 for _package in ("pyhf", "iminuit", "jax", "scipy", "matplotlib", "mplhep"):
@@ -50,7 +51,7 @@ def fit_stage(analysis: Analysis) -> Stage:
 
 def plot_stage(analysis: Analysis) -> Stage:
     """The figures and the page of each fit."""
-    code, tasks = code_of("statistical_analysis.draw", FIGURES), []
+    code, tasks = code_of("statistical_analysis.draw", FIGURES, *modules(ANSWERS)), []
     for name, it in _fits(analysis).items():
         job, outputs = PlotJob(it, analysis.style()), (it.directory / "report.html",)
         tasks.append(Task.of("plot", name, _plot, job, code, outputs=outputs, folders=(it.directory,)))

@@ -1,4 +1,4 @@
-"""`nanoml fit`, `toys` and `unblind`: the fit of an analysis, or of a workspace of pyhf, and the data of signal regions."""
+"""`nanoml fit` and `unblind`: the fit of an analysis, or of a workspace of pyhf, and the data of signal regions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from MLTools.NanoML.commands.options import (
     source_argument,
     with_added,
 )
-from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
+from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.extending import entries
 from MLTools.NanoML.schema.plain import content_of
 
@@ -33,10 +33,6 @@ PAGE = "howto/fit.md"
 SHARE = {"pattern": r"100%|(?!0+(\.0*)?%)[0-9]{1,2}(\.[0-9]+)?%", "form": "a part of the data, as in 10%"}
 
 _MODELS = ["workspace", *entries("models")]  # files that are fitted, but for those of an analysis
-
-
-def _is_config(source: Path) -> bool:
-    return source.suffix in (".yaml", ".yml")
 
 
 @command(
@@ -79,7 +75,7 @@ def fit(
     """
     from MLTools.NanoML.stages import import_part
 
-    if _is_config(source):
+    if source.suffix in (".yaml", ".yml"):
         given = output is not None or blind or toys is not None or strengths is not None
         if given or instead or any(added.values()):
             raise click.UsageError(
@@ -96,62 +92,6 @@ def fit(
     else:
         fit_workspace = import_part("statistical_analysis.draw").fit_workspace
         echo(fit_workspace(source, output, blind, toys or "auto", strengths, **added))
-
-
-@command(
-    "nanoml toys examples/wz.yaml",
-    "nanoml toys workspace.json -n 1000 --strength 0.5 -o checks",
-    "nanoml toys analysis.yaml --at 600",
-    under="Look at results",
-    short="Check a fit with pseudo-experiments: bias, pulls, coverage.",
-)
-@source_argument("source", "[CONFIG | WORKSPACE]")
-@option("-n, --count", "Pseudo-experiments.", default=200, type=click.IntRange(2))
-@option("--strength", "True strength of the signal in them.", default=1.0)
-@option("--at", "Mass, or other parameter of the signal, if there is a fit for each value.", type=float)
-@option("--seed", "Seed of the random numbers.", default=1, type=click.IntRange(0))
-@output_option("DIRECTORY", "Write there; default: the directory toys beside the results of the fit.")
-def toys(source: Path, count: int, strength: float, at: Optional[float], seed: int, output: Optional[Path]) -> None:
-    """Check the fit of an analysis, or of a workspace of pyhf, with pseudo-experiments.
-
-    Each draws events and the measurements that constrain nuisance parameters around the prefit expectation with a known
-    signal; observed data are not used. The best fit should be unbiased, pulls have a width of one, and 95 % limits be
-    above the true strength at least that often. toys.json has the numbers, toys.png and toys.pdf the figure.
-    """
-    from MLTools.NanoML.stages import import_part
-
-    of: tuple[Any, ...] = ()
-    if _is_config(source):
-        chosen = _chosen(source, at)
-        source, output = chosen.of.directory / "workspace.json", output or chosen.of.directory / "toys"
-        of = (chosen.of, chosen.style)
-    elif at is not None:
-        raise click.UsageError("--at is for an analysis: a workspace has one signal.")
-    elif output is None:
-        raise click.UsageError("Say where the results go: -o DIRECTORY.")
-    check = import_part("statistical_analysis.draw").check
-    echo("\n".join(check(source, output, strength, count, seed, *of)))
-
-
-def _chosen(source: Path, at: Optional[float]) -> Any:
-    """The drawing of the fit of an analysis; the one at a value of the signal's parameter, if it has several."""
-    from MLTools.NanoML.config.analysis import hypotheses
-    from MLTools.NanoML.workflow.pipeline import pipeline_stages
-
-    config = loaded(source)
-    if config.fit is None:
-        raise ConfigError(f"{config.where()}: has no section fit: there is no fit to check.")
-    found = hypotheses(config)
-    if not found and at is not None:
-        raise ConfigError(f"{source}: has one fit. Remove --at.")
-    chosen = [number for number, it in enumerate(found) if at in (it.value, None)]
-    if found and len(chosen) != 1:
-        raise ConfigError(
-            f"{source}: has a fit for each of {listed(map(str, found))}. Choose one, as in --at {found[0].value:.9g}."
-        )
-    (stage,) = pipeline_stages(config, ["plot"])
-    work: Any = stage.tasks[chosen[0] if found else 0].work
-    return work.args[0]
 
 
 @command(

@@ -14,10 +14,9 @@ from MLTools.NanoML.contracts.densities import UnbinnedChannel
 from MLTools.NanoML.errors import listed
 from MLTools.NanoML.report.page import Answer, Digest, digits, percentage, rounded, state_of, table
 from MLTools.NanoML.report.section import Block, Caption
-from MLTools.NanoML.schema.plain import read_or_none
 from statistical_analysis.results import CONSTRAINED, OF_DENSITIES, OF_EVENTS, WITHOUT, Results, ending
 from statistical_analysis.samples import LARGE_CHANGE, Remark
-from statistical_analysis.toys.experiments import FEWEST, Experiments
+from statistical_analysis.toys.intervals import FEWEST
 from statistical_analysis.unbinned import beyond_simulation
 
 _CONSTRAINED = (0.75, 0.4)  # postfit over prefit uncertainty: have a look, worrying
@@ -30,7 +29,6 @@ _MOST, _IMPACTS = 8, 4  # names in a sentence
 _PAYS = 0.03  # smaller by this share, an error is worth the networks
 _FACTOR, _DIFFERENCE, _SPREAD, _PROMISED = (0.03, 0.1), (0.0, 0.2), (0.03, 0.1), (0.03, 0.1)  # have a look, worrying
 _NEGATIVE = (0.001, 0.01)
-_COVERED = 0.6827
 _CHANGES = ("unknown", "renamed", "negative", "empty", "smoothed")
 ANCHOR = "unbinned"
 
@@ -325,22 +323,6 @@ class Unbinned:
         text = f"The mean ratio of the networks of a fold is known to {listed(parts)}, where they differ most."
         text = text if spread else "There is one of each fold. Several, as in `seeds: 3`, show by how much they differ."
         yield "Enough networks?", state_of(max(spread.values()), _SPREAD) if spread else "open", text
-
-    def coverage(self, directory: Path) -> Answer:
-        """The verdict by the pseudo-experiments in the directory of the fit; those of an earlier fit do not count."""
-        question, link = "Do intervals cover?", f"#{ANCHOR}"
-        toys, model = directory / "toys" / "toys.json", directory / "workspace.json"
-        is_new = toys.exists() and toys.stat().st_mtime >= model.stat().st_mtime
-        found = read_or_none(Experiments, toys) if is_new else None
-        if found is None:
-            return Answer(question, "open", "`nanoml toys`, and then `nanoml draw`, tell.", link)
-        share = float(np.mean(np.abs(found.roots) < 1))
-        error = (_COVERED * (1 - _COVERED) / found.count) ** 0.5
-        text = (
-            f"Intervals of one standard deviation cover in {percentage(share, error)} of {found.count} pseudo-experiments. These are drawn "
-            "from the densities, and so do not know what networks got wrong."
-        )
-        return Answer(question, state_of(abs(share - _COVERED) / error, (2.0, 4.0)), text, link)
 
     def block(self, results: Results, directory: Path) -> Block:
         """The comparison with fits in bins, and the figures of the closure that there are beside the directory of the fit."""

@@ -1,1 +1,1 @@
-"""Pseudo-experiments: limits and significances where few events are expected, and checks of a fit."""
+"""Pseudo-experiments: limits and significances where few events are expected."""

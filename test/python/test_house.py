@@ -74,7 +74,7 @@ A_FILE_EACH = (
     Path("ML_processing", "networks"),
 )
 
-MOST = {"core": (73378, 329), "extensions": (5424, 38), "tests": (62686, 285)}
+MOST = {"core": (73080, 329), "extensions": (5777, 42), "tests": (62711, 287)}
 """The brake: the most lines and modules, `__init__` included.
 
 Whoever needs more looks first for what can go, and then changes the number in a commit that says what it buys.

@@ -28,10 +28,8 @@ from MLTools.NanoML.report.stack import Bins, Drawn, Stack, stack_figure
 from MLTools.NanoML.workflow.analysis import Analysis
 from services.blinding import unblind_all
 from services.workspaces import free, of_simulation, sample, several, simple
-from statistical_analysis.draw import check, draw_fit, fit_workspace
+from statistical_analysis.draw import draw_fit, fit_workspace
 from statistical_analysis.fit import FitJob, agreement, fit, fitted_processes, read_workspace
-from statistical_analysis.likelihood import Likelihood
-from statistical_analysis.maximum import maximum
 from statistical_analysis.model import statistical_model
 from statistical_analysis.report.page import _channel
 from statistical_analysis.report.plots import Axis
@@ -41,7 +39,6 @@ from statistical_analysis.results import Yields as Events
 from statistical_analysis.samples import Remark
 from statistical_analysis.stages import fit_stage
 from statistical_analysis.toys import experiments
-from statistical_analysis.toys.experiments import throw
 from statistical_analysis.workspace import workspace
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -234,22 +231,6 @@ def test_a_page_of_several_strengths(tmp_path: Path) -> None:
     found = read_results(tmp_path / "fit/results.json")
     assert [it.strengths for it in found.contours] == [("mu_A", "mu_B")] * 2
     assert (tmp_path / "fit/contours_mu_A_mu_B.png").stat().st_size > 10_000
-
-
-@pytest.mark.exhaustive("pages of all kinds of fits")
-@pytest.mark.usefixtures("no_pdfs")
-def test_a_check_has_a_figure(few_events: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiments, "COUNT", 8)
-    source = tmp_path / "workspace.json"
-    source.write_text(json.dumps(few_events))
-    lines = check(source, tmp_path / "toys", 2.0, 8, 1)
-    assert lines[0] == "8 pseudo-experiments with a signal strength of 2:"
-    content = json.loads((tmp_path / "toys/toys.json").read_text())
-    assert len(content["fitted"]) == 8
-    assert (tmp_path / "toys/toys.png").stat().st_size > 10_000
-    likelihood = Likelihood(few_events)
-    toys = throw(likelihood, likelihood.with_strength(2.0), 8, np.random.default_rng(1))  # the seed
-    assert content["fitted"][0] == pytest.approx(maximum(likelihood, toys[0]).at[likelihood.poi], abs=0.05)
 
 
 def test_what_is_no_workspace(few_events: dict[str, Any], tmp_path: Path) -> None:

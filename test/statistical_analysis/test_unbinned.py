@@ -37,7 +37,7 @@ from statistical_analysis.report.verdict import Unbinned, sign_of_densities
 from statistical_analysis.results import OF_DENSITIES, OF_EVENTS, Results, read_results
 from statistical_analysis.stages import fit_stage
 from statistical_analysis.toys.batch import ManyMaxima
-from statistical_analysis.toys.experiments import Experiments, background_events, throw
+from statistical_analysis.toys.intervals import background_events, throw
 from statistical_analysis.unbinned import Points, beyond_simulation, in_bins
 from statistical_analysis.workspace import workspace
 
@@ -251,14 +251,6 @@ def test_a_fit_with_all_that_belongs_to_it(tmp_path: Path, monkeypatch: pytest.M
     assert {answers[it].state for it in ("Are data where simulation is?", "Are densities positive?")} == {"good"}
     assert 'id="unbinned"' in (tmp_path / "fit/report.html").read_text()
     assert not (tmp_path / "fit/datacard.txt").exists()
-    # of pseudo-experiments that were made after the fit, the page tells
-    seen, roots = Unbinned([made], {"SR": closure}), np.random.default_rng(1).normal(0, 1, 1000)
-    assert seen.coverage(tmp_path / "fit").state == "open"
-    make_directory(tmp_path / "fit/toys")
-    for width, state in ((1, "good"), (2, "bad")):
-        pulls = tuple((width * roots).tolist())
-        Experiments("NanoML", 1.0, 1, pulls, pulls, pulls, (), 950, False).write(tmp_path / "fit/toys/toys.json")
-        assert seen.coverage(tmp_path / "fit").state == state
 
 
 def test_noise_of_ratios_is_a_promise_that_simulated_events_do_not_hold() -> None:
