@@ -1,4 +1,4 @@
-"""The stages of this part, as tasks: train, ratios, evaluate, export, compile."""
+"""The stages of this part, as tasks: train, ratios, evaluate, export."""
 
 from __future__ import annotations
 
@@ -18,15 +18,12 @@ from ML_processing.requests import (
     NO_REPEATS,
     OUTPUTS,
     ClosureJob,
-    Compilation,
-    CompileJob,
     DataRequest,
     EvaluateJob,
     ExportJob,
     RatioJob,
     RepeatRequest,
     ReportJob,
-    Source,
     TrainJob,
     repeats_of,
 )
@@ -35,7 +32,7 @@ from MLTools.NanoML.config.evaluation import Evaluate, Export
 from MLTools.NanoML.config.fit import AUTO, EVERYWHERE, Blind, Fit, FitTarget, Histogram
 from MLTools.NanoML.config.training import OBJECTIVES, SCORES, Train
 from MLTools.NanoML.contracts.closure import CLOSURE, RatioClosure
-from MLTools.NanoML.dependencies import FIGURES, code_of, source_of
+from MLTools.NanoML.dependencies import FIGURES, code_of
 from MLTools.NanoML.errors import ConfigError, NanoMLError, listed
 from MLTools.NanoML.extending import added_to
 from MLTools.NanoML.model import twin_of
@@ -51,7 +48,6 @@ for _package in ("torch", "matplotlib", "mplhep", "onnx", "lightgbm"):
         raise ModuleNotFoundError(f"No module named '{_package}'", name=_package)
 
 _KEPT = "stays as it is, although {}. `nanoml run --force --from train` trains again"
-_FILES = 3  # of a dataset, from which events are taken for a comparison
 
 
 def train_stage(analysis: Analysis) -> Stage:
@@ -213,39 +209,6 @@ def export_stage(analysis: Analysis) -> Stage:
     return Stage("export", tasks, summary=_export_summary)
 
 
-def compile_stage(analysis: Analysis) -> Stage | None:
-    """The models with the selection inside: one for the simulation and one for the data of each era."""
-    config = analysis.config
-    if config.export is None or not config.export.selection or config.train is None:
-        return None
-    skim, layout = config.skim, Layout.of(config)
-    if skim is None or skim.selection is None:
-        raise config.error("export", "selection", message="there is no skim.selection to be put into the model")
-    if skim.modules:
-        text = (
-            f"{skim.modules[0]} of skim.modules is a module of nanoAOD-tools, which works event by event and cannot be compiled: do "
-            "the same in `select`"
-        )
-        raise config.error("export", "selection", message=text)
-    from MLTools.NanoML.selection import load_selection  # few analyses ask for it
-
-    wanted = Compilation(
-        skim.selection, str(config.base), config.export.compared, dict(config.export.room), skim.cut or ""
-    )
-    selection = source_of(load_selection(skim.selection, config.base))
-    code = code_of("ML_processing.export.with_selection", selection)
-    groups: dict[tuple[str | None, bool], list[str]] = {}
-    for name, dataset in config.datasets.items():
-        groups.setdefault((dataset.era, dataset.is_data), []).append(name)
-    tasks = []
-    for (era, is_data), names in groups.items():
-        output, model = layout.with_selection(era, is_data), layout.model(config.training_of(names[0]))
-        sources = [Source(config.info_of(name), tuple(analysis.files[name][:_FILES])) for name in names]
-        job, outputs = CompileJob(model, output, sources, wanted), (output, twin_of(output))
-        tasks.append(Task.of("compile", output.stem, _compile, job, code, outputs=outputs))
-    return Stage("compile", tasks)
-
-
 def _settings(config: Config, *roots: str) -> tuple[Train, str]:
     """The section `train`, with a model that means the same in every directory; the code behind it and behind `roots`."""
     assert config.train is not None
@@ -342,13 +305,6 @@ def _export(job: ExportJob) -> Mapping[str, object]:
     described = export(job.run, job.output, job.config, model=job.model)
     add(job.run, [job.output, twin_of(job.output)])
     return described
-
-
-def _compile(job: CompileJob) -> Mapping[str, object]:
-    from ML_processing.export.with_selection import export_with_selection
-
-    made = export_with_selection(job.model, job.output, job.sources, job.wanted)
-    return {"events": made["selection"]["events"]}
 
 
 def _export_summary(done: Mapping[str, Mapping[str, Any]]) -> list[str]:

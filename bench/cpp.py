@@ -23,8 +23,8 @@ from common import CHECKOUT, SAMPLES, SELECTION
 from ML_processing.events.inputs import CollectionShape, Shape
 from ML_processing.export.export import export_networks
 from ML_processing.export.releases import target
-from ML_processing.export.with_selection import Compilation, Source, export_with_selection
 from ML_processing.models.network import Ensemble, make_network
+from MLTools.NanoML.extensions.compiled.with_selection import Compilation, Source, export_with_selection
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.rootio.rootfile import RootFile
 from MLTools.NanoML.selection import DatasetInfo

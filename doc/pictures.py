@@ -40,7 +40,7 @@ def house() -> Picture:
     it = Picture(640)
     top = 6
     for title, rooms in (
-        (("ML_processing/", "Python 3.10, PyTorch"), "train tune networks evaluate compile export"),
+        (("ML_processing/", "Python 3.10, PyTorch"), "train tune networks evaluate export"),
         (("data_processing/", "Python 3.9, what CMSSW ships"), "datasets skim convert merge score histograms"),
         (("statistical_analysis/", "Python 3.10, pyhf"), "model fit"),
     ):

@@ -81,6 +81,7 @@ class Declaration:
     # the stage of whose results it makes figures and pages; the command of that does this, too
     draws: Optional[str] = None
     after: Optional[str] = None  # of an extension: the stage that it follows; the last one if it names none
+    example: str = "examples/wz.yaml"  # of an analysis that has it
 
     @property
     def part(self) -> str:

@@ -67,16 +67,6 @@ _OF_CORE = (
         result=lambda layout, era: layout.model(era),
     ),
     Declaration(
-        "compile",
-        "ML_processing.stages:compile_stage",
-        ["export"],
-        "cmssw.md",
-        Resources(memory=4000),
-        names_outputs=True,
-        about="Put the selection into the model. With `export.selection`, a second file reads the branches of NanoAOD, in cmsRun "
-        "for example. It is compared with the selection on real events.",
-    ),
-    Declaration(
         "normalise",
         "data_processing.score.stage:normalise_stage",
         ["score", "train"],
@@ -140,6 +130,7 @@ _OF_CORE = (
         "fit.md",
         about="Collect the fits at all masses of the signal. The mass may be any other parameter of it. `nanoml fit` does this, too.",
         draws="fit",
+        example="analysis.yaml",
     ),
 )
 

@@ -7,6 +7,7 @@ from MLTools.NanoML.extending import Extension
 EXTENSION = Extension(
     "A capsule of an analysis, with which others check it, and ask what it says of another signal.",
     kinds={"commands": {"publish": "command:publish"}},
+    needs=("compiled",),
     extra="publish",
 )
 

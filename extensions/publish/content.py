@@ -141,8 +141,8 @@ def as_python(text: str, known: Collection[str], prefix: str) -> tuple[str, list
 
 def compile_stage(config: Config) -> Stage:
     """The models of simulation with the selection inside, also if the analysis does not ask for them."""
-    export = replace(config.export or Export(), selection=True)
-    (stage,) = pipeline_stages(replace(config, export=export), ["compile"])
+    export: Any = config.export or Export()
+    (stage,) = pipeline_stages(replace(config, export=replace(export, selection=True)), ["compile"])
     data = {Layout.of(config).with_selection(it.era, True) for it in config.datasets.values()}
     return replace(stage, tasks=[task for task in stage.tasks if task.outputs[0] not in data])
 
@@ -181,10 +181,11 @@ def _write_public(source: Path, path: Path) -> None:
 
 def _write_reference(path: Path, model: Model, job: Any, most: int, parameter: Optional[float]) -> int:
     """Write the first events of each dataset, as the model reads them, with its decisions; return how many there are."""
-    exporting = import_part("ML_processing.export.with_selection")
+    from MLTools.NanoML.extensions.compiled.with_selection import first_events
+
     selection, about = load_selection(job.wanted.selection, job.wanted.base), model.description
     cut, names = Formula(job.wanted.cut) if job.wanted.cut else None, [*IDENTIFIERS, *model.reads]
-    samples = [exporting.first_events(selection, cut, about, source, most) for source in job.sources]
+    samples = [first_events(selection, cut, about, source, most) for source in job.sources]
     there = [name for name in dict.fromkeys(names) if all(name in it.arrays for it in samples)]
     arrays = {name: ak.concatenate([it.arrays[name] for it in samples]) for name in there}
     run, block, event = (np.asarray(arrays[name]) for name in IDENTIFIERS)

@@ -85,9 +85,8 @@ def run(
 
 def stage_command(name: str) -> click.Command:
     """The command of a stage that has no more options: it runs the stage of a configuration."""
-    example = "analysis" if name in ("compile", "limits") else "examples/wz"  # examples have no section for these
 
-    @command(f"nanoml {name} {example}.yaml", name=name, help=declared(name).about)
+    @command(f"nanoml {name} {declared(name).example}", name=name, help=declared(name).about)
     @config_argument
     @flag("--force", "Do it again, even if it is up to date.")
     def stage(config: Path, force: bool) -> None:

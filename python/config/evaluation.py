@@ -66,21 +66,6 @@ class Export:
         examples=["CMSSW_14_0_X"],
     )
     name: Optional[str] = setting(None, "The name of the model; by default the workdir's.", **NAME)
-    selection: bool = setting(
-        False,
-        "True to also write model_with_selection.onnx, which has the selection inside: it reads the branches of NanoAOD, in cmsRun "
-        "and wherever else there is no selection. With eras there is one for each; data have others than simulation.",
-    )
-    compared: int = setting(
-        10_000, "Events of each dataset on which this model is compared with the selection.", minimum=1
-    )
-    room: dict[str, int] = setting(
-        dict,
-        "Objects of a collection for which this model has room; by default it follows from the events that are compared. "
-        "An event with more is flagged.",
-        items={"minimum": 1},
-        examples=[{"Jet": 30}],
-    )
 
 
 @dataclass(frozen=True)

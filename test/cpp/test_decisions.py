@@ -14,7 +14,7 @@ import pytest
 import uproot
 from numpy.typing import NDArray
 
-pytest.importorskip("ML_processing.export.with_selection")
+pytest.importorskip("services.whole_models")
 
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.inside import Decisions, decide

@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from ML_processing.compiled.proof import first_difference
-from ML_processing.compiled.selection import Branches, TracedSelection, padded
+from MLTools.NanoML.extensions.compiled.tracing.proof import first_difference
+from MLTools.NanoML.extensions.compiled.tracing.selection import Branches, TracedSelection, padded
 from MLTools.NanoML.selection import Cutflow, Events, Selection
 
 SIZES = {"Jet": 4, "Muon": 3}

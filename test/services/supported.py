@@ -8,7 +8,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from ML_processing.compiled.mathematics import UFUNCS
+from MLTools.NanoML.extensions.compiled.tracing.mathematics import UFUNCS
 from MLTools.NanoML.selection import Events, away_from
 
 REDUCTIONS = [

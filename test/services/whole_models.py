@@ -11,8 +11,8 @@ import torch
 from ML_processing.events.inputs import Shape
 from ML_processing.export.export import export_networks
 from ML_processing.export.releases import target
-from ML_processing.export.with_selection import Compilation, Source, export_with_selection
 from ML_processing.models.network import make_network
+from MLTools.NanoML.extensions.compiled.with_selection import Compilation, Source, export_with_selection
 from MLTools.NanoML.model import Model
 from MLTools.NanoML.model.entries import InputRange, KnownTensor
 from MLTools.NanoML.rootio.rootfile import RootFile

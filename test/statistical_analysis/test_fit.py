@@ -38,7 +38,7 @@ from statistical_analysis.results import TOTAL, Channel, read_results
 from statistical_analysis.results import Yields as Events
 from statistical_analysis.samples import Remark
 from statistical_analysis.stages import fit_stage
-from statistical_analysis.toys import experiments
+from statistical_analysis.toys import intervals
 from statistical_analysis.workspace import workspace
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -209,7 +209,7 @@ def test_a_workspace_has_that_page(few_events: dict[str, Any], tmp_path: Path, m
     assert results.breakdown == ()  # the strength is at the end of its range
     few_events["observations"][0]["data"] = [STRANGE] * 3
     source.write_text(json.dumps(few_events))
-    monkeypatch.setattr(experiments, "_MORE", 1)
+    monkeypatch.setattr(intervals, "_MORE", 1)
     blind = fit_workspace(source, tmp_path / "blind", True, 40)
     assert blind.endswith("; blinded")
     assert " by toys, " in blind

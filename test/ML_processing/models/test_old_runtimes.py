@@ -16,13 +16,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from ML_processing.compiled.proof import model_with_outputs
-from ML_processing.compiled.proof import tensors_of as tensors_of_steps
 from ML_processing.events.inputs import Inputs, Shape
 from ML_processing.export.export import TrainedNetworks, export_networks, networks_of, sample_of
 from ML_processing.export.releases import OPSET, target
 from ML_processing.models.network import Network
 from ML_processing.training.directory import Training
+from MLTools.NanoML.extensions.compiled.tracing.proof import model_with_outputs
+from MLTools.NanoML.extensions.compiled.tracing.proof import tensors_of as tensors_of_steps
 from MLTools.NanoML.model import Description, Discriminant
 from MLTools.NanoML.model.trials import SubprocessRuntime, Trial, trials
 from MLTools.NanoML.model.verification import check_trials

@@ -21,9 +21,9 @@ from MLTools.NanoML.nanoaodtools.branches import Scoring
 from MLTools.NanoML.workflow.analysis import Analysis
 
 pytest.importorskip("torch")
-pytest.importorskip("ML_processing.export.with_selection")
+pytest.importorskip("services.whole_models")
 
-from ML_processing.export.with_selection import Compilation, Source, export_with_selection
+from MLTools.NanoML.extensions.compiled.with_selection import Compilation, Source, export_with_selection
 from MLTools.NanoML.selection import DatasetInfo
 from services.whole_models import SAMPLE, events_in, networks_of, own
 

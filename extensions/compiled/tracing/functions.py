@@ -12,12 +12,13 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from ML_processing.compiled import lists, mathematics
-from ML_processing.compiled.graph import Tensor
-from ML_processing.compiled.lists import Axis, Value
-from ML_processing.compiled.mathematics import UFUNCS
-from ML_processing.compiled.trace import quiet, wrapped
-from ML_processing.compiled.traced import (
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.tracing import lists, mathematics
+from MLTools.NanoML.extensions.compiled.tracing.graph import Tensor
+from MLTools.NanoML.extensions.compiled.tracing.lists import Axis, Value
+from MLTools.NanoML.extensions.compiled.tracing.mathematics import UFUNCS
+from MLTools.NanoML.extensions.compiled.tracing.trace import quiet, wrapped
+from MLTools.NanoML.extensions.compiled.tracing.traced import (
     FUNCTIONS,
     UNKNOWN,
     Traced,
@@ -28,7 +29,6 @@ from ML_processing.compiled.traced import (
     traced_in,
     value_of,
 )
-from MLTools.NanoML.errors import NanoMLError
 
 
 class Call:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ML_processing.compiled.graph import Tensor
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.tracing.graph import Tensor
 
 
 def exp(x: Tensor) -> Tensor:

@@ -13,16 +13,16 @@ import awkward as ak
 import numpy as np
 import onnx
 
-from ML_processing.compiled.events import EVENTS
-from ML_processing.compiled.graph import Tensor
-from ML_processing.compiled.lists import Value
-from ML_processing.compiled.network import joined, network_inputs
-from ML_processing.compiled.selection import Branches, TracedSelection
-from ML_processing.compiled.trace import dtype_of
-from ML_processing.export.agreement import Sample, check_agreement, prepared
-from ML_processing.requests import Compilation, Source
 from MLTools.NanoML.atomic import file_hash, replacing
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.agreement import Sample, check_agreement, prepared
+from MLTools.NanoML.extensions.compiled.requests import Compilation, Source
+from MLTools.NanoML.extensions.compiled.tracing.events import EVENTS
+from MLTools.NanoML.extensions.compiled.tracing.graph import Tensor
+from MLTools.NanoML.extensions.compiled.tracing.lists import Value
+from MLTools.NanoML.extensions.compiled.tracing.network import joined, network_inputs
+from MLTools.NanoML.extensions.compiled.tracing.selection import Branches, TracedSelection
+from MLTools.NanoML.extensions.compiled.tracing.trace import dtype_of
 from MLTools.NanoML.model import Description, Input, Model, ObjectInput, Reference, twin_of, write_described
 from MLTools.NanoML.model.entries import Domain, MadeCollection, MadeNumber, SelectionInside
 from MLTools.NanoML.model.inside import EXACT

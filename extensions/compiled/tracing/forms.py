@@ -9,12 +9,12 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from ML_processing.compiled import lists, mathematics
-from ML_processing.compiled.functions import Call, stands_for
-from ML_processing.compiled.graph import Tensor
-from ML_processing.compiled.lists import Axis, Value
-from ML_processing.compiled.traced import FUNCTIONS, UNKNOWN, Traced, value_of
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.tracing import lists, mathematics
+from MLTools.NanoML.extensions.compiled.tracing.functions import Call, stands_for
+from MLTools.NanoML.extensions.compiled.tracing.graph import Tensor
+from MLTools.NanoML.extensions.compiled.tracing.lists import Axis, Value
+from MLTools.NanoML.extensions.compiled.tracing.traced import FUNCTIONS, UNKNOWN, Traced, value_of
 from MLTools.NanoML.nanoaod.flat import Flat
 
 

@@ -12,9 +12,9 @@ from typing import Optional
 import awkward as ak
 import numpy as np
 
-from ML_processing.compiled.graph import Tensor
-from ML_processing.compiled.lists import Value
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.tracing.graph import Tensor
+from MLTools.NanoML.extensions.compiled.tracing.lists import Value
 from MLTools.NanoML.selection import selection
 
 _HERE = Path(__file__).parent

@@ -11,10 +11,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from ML_processing.compiled.graph import KINDS, Graph, Tensor
-from ML_processing.compiled.lists import Value
-from ML_processing.compiled.selection import IR, OPSET
-from ML_processing.compiled.traced import Step, Trace
+from MLTools.NanoML.extensions.compiled.tracing.graph import KINDS, Graph, Tensor
+from MLTools.NanoML.extensions.compiled.tracing.lists import Value
+from MLTools.NanoML.extensions.compiled.tracing.selection import IR, OPSET
+from MLTools.NanoML.extensions.compiled.tracing.traced import Step, Trace
 from MLTools.NanoML.model import open_session
 
 

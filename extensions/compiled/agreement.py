@@ -11,9 +11,9 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from ML_processing.compiled.proof import first_difference
-from ML_processing.compiled.selection import Branches, TracedSelection, padded
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.tracing.proof import first_difference
+from MLTools.NanoML.extensions.compiled.tracing.selection import Branches, TracedSelection, padded
 from MLTools.NanoML.model import Description, Model, ObjectInput, Reference
 from MLTools.NanoML.model.inside import FOLD, Decisions, decide
 from MLTools.NanoML.nanoaod.folds import fold_of

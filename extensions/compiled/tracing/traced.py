@@ -15,12 +15,21 @@ import awkward as ak
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from ML_processing.compiled import lists, vectors
-from ML_processing.compiled.graph import Graph, Tensor
-from ML_processing.compiled.lists import Axis, Value
-from ML_processing.compiled.mathematics import UFUNCS
-from ML_processing.compiled.trace import KIND_OF, Scope, dtype_of, of_same_events, quiet, typed, user_line, wrapped
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.tracing import lists, vectors
+from MLTools.NanoML.extensions.compiled.tracing.graph import Graph, Tensor
+from MLTools.NanoML.extensions.compiled.tracing.lists import Axis, Value
+from MLTools.NanoML.extensions.compiled.tracing.mathematics import UFUNCS
+from MLTools.NanoML.extensions.compiled.tracing.trace import (
+    KIND_OF,
+    Scope,
+    dtype_of,
+    of_same_events,
+    quiet,
+    typed,
+    user_line,
+    wrapped,
+)
 
 
 @dataclass(frozen=True)

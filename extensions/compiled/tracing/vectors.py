@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Optional
 
-from ML_processing.compiled import mathematics as m
-from ML_processing.compiled.graph import Tensor
-from ML_processing.compiled.lists import Value, aligned, elementwise
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.tracing import mathematics as m
+from MLTools.NanoML.extensions.compiled.tracing.graph import Tensor
+from MLTools.NanoML.extensions.compiled.tracing.lists import Value, aligned, elementwise
 
 _NAMES = {
     "rho": ("pt", "rho"),

@@ -13,8 +13,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ML_processing.compiled.graph import Graph, Tensor
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.tracing.graph import Graph, Tensor
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from ML_processing.compiled import lists
-from ML_processing.compiled.events import EVENTS, Inputs, TracedCutflow, TracedEvents
-from ML_processing.compiled.functions import functions_of_arrays
-from ML_processing.compiled.graph import KINDS, Graph, Tensor
-from ML_processing.compiled.lists import Value
-from ML_processing.compiled.trace import Scope, of_same_events, quiet
-from ML_processing.compiled.traced import Trace
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.tracing import lists
+from MLTools.NanoML.extensions.compiled.tracing.events import EVENTS, Inputs, TracedCutflow, TracedEvents
+from MLTools.NanoML.extensions.compiled.tracing.functions import functions_of_arrays
+from MLTools.NanoML.extensions.compiled.tracing.graph import KINDS, Graph, Tensor
+from MLTools.NanoML.extensions.compiled.tracing.lists import Value
+from MLTools.NanoML.extensions.compiled.tracing.trace import Scope, of_same_events, quiet
+from MLTools.NanoML.extensions.compiled.tracing.traced import Trace
 from MLTools.NanoML.model import padding
 from MLTools.NanoML.model.padding import Jagged
 from MLTools.NanoML.nanoaod.expression import Alternative, Call, Leaf, Node, Number, Reduction, leaves

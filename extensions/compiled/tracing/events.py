@@ -9,12 +9,13 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from ML_processing.compiled import lists
-from ML_processing.compiled.forms import chosen, record
-from ML_processing.compiled.graph import Tensor
-from ML_processing.compiled.lists import Axis, Value
-from ML_processing.compiled.trace import Scope, dtype_of, of_same_events, quiet
-from ML_processing.compiled.traced import (
+from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.tracing import lists
+from MLTools.NanoML.extensions.compiled.tracing.forms import chosen, record
+from MLTools.NanoML.extensions.compiled.tracing.graph import Tensor
+from MLTools.NanoML.extensions.compiled.tracing.lists import Axis, Value
+from MLTools.NanoML.extensions.compiled.tracing.trace import Scope, dtype_of, of_same_events, quiet
+from MLTools.NanoML.extensions.compiled.tracing.traced import (
     LENGTH,
     Trace,
     Traced,
@@ -24,7 +25,6 @@ from ML_processing.compiled.traced import (
     traced_in,
     value_of,
 )
-from MLTools.NanoML.errors import NanoMLError
 from MLTools.NanoML.nanoaod.events import Group
 from MLTools.NanoML.nanoaod.flat import COMPONENTS, Flat
 from MLTools.NanoML.selection import Cutflow, Events

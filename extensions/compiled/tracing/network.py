@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 from onnx import compose, helper, numpy_helper
 
-from ML_processing.compiled import lists
-from ML_processing.compiled.graph import KINDS, Graph, Tensor
-from ML_processing.compiled.lists import Axis, Value
-from ML_processing.compiled.selection import UNDECIDED
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.tracing import lists
+from MLTools.NanoML.extensions.compiled.tracing.graph import KINDS, Graph, Tensor
+from MLTools.NanoML.extensions.compiled.tracing.lists import Axis, Value
+from MLTools.NanoML.extensions.compiled.tracing.selection import UNDECIDED
 from MLTools.NanoML.model import Description, ObjectInput
 from MLTools.NanoML.model.file import network_files
 from MLTools.NanoML.model.inside import FOLD, shapes_of

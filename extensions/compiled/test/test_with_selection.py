@@ -10,12 +10,11 @@ import numpy as np
 import onnx
 import pytest
 
-from ML_processing.compiled import mathematics
 from ML_processing.events.inputs import CollectionShape, Shape
-from ML_processing.export import with_selection
-from ML_processing.export.with_selection import Compilation, Source, export_with_selection
 from ML_processing.training.data import ParameterGrid
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.tracing import mathematics, with_selection
+from MLTools.NanoML.extensions.compiled.with_selection import Compilation, Source, export_with_selection
 from MLTools.NanoML.model import Model, write_described
 from MLTools.NanoML.model.entries import outside_of
 from MLTools.NanoML.model.inside import NO_RESULT, TOO_MANY, decide

@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ML_processing.compiled.graph import KINDS, Graph, Tensor
-from ML_processing.compiled.mathematics import UFUNCS
-from ML_processing.compiled.selection import TracedSelection, padded
 from MLTools.NanoML.errors import NanoMLError
+from MLTools.NanoML.extensions.compiled.tracing.graph import KINDS, Graph, Tensor
+from MLTools.NanoML.extensions.compiled.tracing.mathematics import UFUNCS
+from MLTools.NanoML.extensions.compiled.tracing.selection import TracedSelection, padded
 from MLTools.NanoML.nanoaod.formula import Formula
 from MLTools.NanoML.selection import Events, Flat, away_from
 from services.compilation import OTHERS, SIZES, check, made_up, selection_of, traced
