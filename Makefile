@@ -107,7 +107,7 @@ types-oldest: $(DEV) build/types/MLTools/NanoML ## check the types with OLDEST=p
 	MYPYPATH=build/types $(VENV)/bin/mypy --python-executable=build/oldest/bin/python $(PACKAGES)
 
 versions: $(DEV)
-	$(VENV)/bin/vermin python $(DATA) $(filter-out $(NEWER),$(wildcard extensions/*/))
+	$(VENV)/bin/vermin python $(DATA) $(filter-out $(NEWER),$(wildcard extensions/*/)) $(wildcard extensions/*/__init__.py extensions/*/settings.py)
 	$(if $(TRAINING)$(FIT)$(NEWER),$(VENV)/bin/vermin --no-config-file -t=3.10- --violations --no-tips $(TRAINING) $(FIT) $(NEWER))
 
 format: $(DEV) ## put the code into its form, and mend what can be mended

@@ -82,6 +82,7 @@ class Declaration:
     draws: Optional[str] = None
     after: Optional[str] = None  # of an extension: the stage that it follows; the last one if it names none
     example: str = "examples/wz.yaml"  # of an analysis that has it
+    needs: Sequence[str] = ()  # of an extension: what that needs
 
     @property
     def part(self) -> str:
@@ -99,7 +100,7 @@ class Extension:
         What it is, in one sentence.
     fields
         Settings that it adds to sections of the YAML file, by section ("train"; "" is the file itself): dataclasses whose
-        fields are settings. `settings_of` gives them back.
+        fields are settings, for Python 3.9. `settings_of` gives them back.
     checks
         Functions of a `Config` that yield a `Problem` for each contradiction between settings.
     stages
@@ -165,17 +166,24 @@ def _entry_points() -> Sequence[Any]:
 
 
 @functools.cache
-def _read() -> tuple[dict[str, Extension], dict[str, str]]:
-    """The extensions that are here, by name, and for the others what they lack."""
-    here, lacking = dict[str, Extension](), dict[str, str]()
+def _declared() -> dict[str, Extension]:
+    """All extensions that are not hidden, by name, also those that lack something."""
+    declared = dict[str, Extension]()
     for name, package in _packages().items():
         try:
-            here[name] = importlib.import_module(package).EXTENSION
+            declared[name] = importlib.import_module(package).EXTENSION
         except Exception as problem:  # whatever others have written
             what = f"{type(problem).__name__}: {problem}"
             raise NanoMLError(
                 f"extension {name}: {package}: {what}. Mend or remove it, or: nanoml --without {name} ..."
             ) from problem
+    return declared
+
+
+@functools.cache
+def _read() -> tuple[dict[str, Extension], dict[str, str]]:
+    """The extensions that are here, by name, and for the others what they lack."""
+    here, lacking = _declared(), dict[str, str]()
     while True:
         lost = {name: _lack(it, here) for name, it in here.items() if _lack(it, here)}
         if not lost:
@@ -251,16 +259,21 @@ def checks() -> list[Callable[..., Any]]:
 def stages() -> list[Declaration]:
     """The stages that extensions add."""
     return [
-        replace(stage, maker=_absolute(name, stage.maker)) for name, it in extensions().items() for stage in it.stages
+        replace(stage, maker=_absolute(name, stage.maker), needs=it.needs)
+        for name, it in extensions().items()
+        for stage in it.stages
     ]
 
 
 def extended(section: str) -> Callable[[type[T]], type[T]]:
-    """Let extensions add settings to a section of the YAML file: for its dataclass, behind its own fields."""
+    """Let extensions add settings to a section of the YAML file: for its dataclass, behind its own fields.
+
+    Those of an extension that lacks something are known as well: the same file describes what is done elsewhere.
+    """
 
     def with_fields(cls: type[T]) -> type[T]:
         added = [
-            loaded(_absolute(name, it.fields[section])) for name, it in extensions().items() if section in it.fields
+            loaded(_absolute(name, it.fields[section])) for name, it in _declared().items() if section in it.fields
         ]
         known = {it.name for it in fields(cls)}  # type: ignore[arg-type]
         for each in added:

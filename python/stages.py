@@ -150,10 +150,10 @@ NAMES = tuple(stage.name for stage in STAGES)
 """The names of all stages."""
 
 PARTS = {
-    part: tuple(stage.name for stage in STAGES if stage.part == part)
+    part: tuple(stage.name for stage in STAGES if part in (stage.part, *stage.needs))
     for part in dict.fromkeys(stage.part for stage in _OF_CORE)
 }
-"""The names of the stages of each part."""
+"""The names of the stages that each part does, or that need it."""
 
 _EXTRAS = {"data_processing": "data", "ML_processing": "train", "statistical_analysis": "fit"}
 

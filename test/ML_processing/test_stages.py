@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from ML_processing.requests import NO_DATA, DataRequest, RepeatRequest
 from MLTools.NanoML.config.load import load
 from MLTools.NanoML.errors import ConfigError
-from MLTools.NanoML.workflow.pipeline import pipeline_stages, results
+from MLTools.NanoML.workflow.pipeline import pipeline_stages
 from MLTools.NanoML.workflow.task import Task
 from services.blinding import unblind_all
 
@@ -93,23 +92,6 @@ def test_where_it_is_trained_does_not_matter(tmp_path: Path) -> None:
 def test_a_release_that_is_too_old_stops_before_the_training(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a.yaml:10: export.cmssw: which ONNX Runtime CMSSW_9_4_0 has"):
         changed(tmp_path, "epochs: 3}\nexport: {cmssw: CMSSW_9_4_0")
-
-
-def test_a_cut_goes_into_the_model_with_the_selection_but_modules_do_not(tmp_path: Path) -> None:
-    text = WITH_DATA.replace("train:", "skim: {selection: MLTools.NanoML.trilepton:Trilepton, cut: x > 1SKIM}\ntrain:")
-    text = re.sub(r"(\w_\d+): {files: \w", r"\1: {files: \1", text) + "export: {selection: true}\n"
-    for name in ("A_2018", "A_2022", "B_2018", "B_2022", "D_2018"):
-        (tmp_path / f"{name}.root").touch()
-    (tmp_path / "a.yaml").write_text(text.replace("SKIM", ""))
-    config = load(tmp_path / "a.yaml")
-    (stage,) = pipeline_stages(config, ["compile"])
-    assert {task.settings["wanted"]["cut"] for task in stage.tasks} == {"x > 1"}
-    names = [path.name for path in results(config, stage)]
-    assert names == [f"model_with_selection_{it}.onnx" for it in ("2018", "2022", "2018_data")]
-    (tmp_path / "a.yaml").write_text(text.replace("SKIM", ", modules: [some.module:it]"))
-    message = "export.selection: some.module:it of skim.modules is a module of nanoAOD-tools"
-    with pytest.raises(ConfigError, match=message):
-        pipeline_stages(load(tmp_path / "a.yaml"), ["compile"])
 
 
 WITH_DATA = """

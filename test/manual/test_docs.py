@@ -144,6 +144,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, follow: Callable[..., None]
     return directory
 
 
+@whole
 def test_a_selection_is_put_into_the_model(tmp_path: Path, follow: Callable[..., None]) -> None:
     pytest.importorskip("ML_processing.stages")
     pytest.importorskip("torch")

@@ -42,7 +42,8 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def use(**given: Extension) -> None:
         monkeypatch.setattr(extending, "_packages", lambda: dict.fromkeys(given, "ours"))
-        monkeypatch.setattr(extending, "extensions", lambda: given)
+        for name in ("extensions", "_declared"):
+            monkeypatch.setattr(extending, name, lambda: given)
 
     return use
 
@@ -103,16 +104,20 @@ def test_what_an_extension_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {
         "plain": Extension("plain"),
         "part": Extension("part", needs=["no_such_part"]),
-        "late": Extension("late", python=(4, 0)),
+        "late": Extension("late", fields={"train": "settings:Ours"}, python=(4, 0)),
         "behind": Extension("behind", needs=["part"]),
     }
     monkeypatch.setattr(extending, "_packages", lambda: {name: f"given.{name}" for name in given})
+    monkeypatch.setitem(sys.modules, "given.late.settings", sys.modules[__name__])
     for name, it in given.items():
         monkeypatch.setitem(sys.modules, f"given.{name}", type(sys)(name))
         monkeypatch.setattr(sys.modules[f"given.{name}"], "EXTENSION", it, raising=False)
+    monkeypatch.setattr(extending, "_declared", extending._declared.__wrapped__)
     here, lacking = extending._read.__wrapped__()
     assert [*here] == ["plain"]
     assert lacking == {"part": "no_such_part", "late": "Python 4.0", "behind": "part"}
+    # its settings are known: the same file is read where the extension is there
+    assert [it.name for it in fields(section())] == ["depth", "shade"]
 
 
 def nanoml(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -81,7 +81,7 @@ A_FILE_EACH = (
     Path("ML_processing", "networks"),
 )
 
-MOST = {"core": (68807, 314), "extensions": (10119, 61), "tests": (62716, 287)}
+MOST = {"core": (68820, 314), "extensions": (10119, 61), "tests": (62748, 288)}
 """The brake: the most lines and modules, `__init__` included.
 
 Whoever needs more looks first for what can go, and then changes the number in a commit that says what it buys.

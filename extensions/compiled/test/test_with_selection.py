@@ -13,7 +13,8 @@ import pytest
 from ML_processing.events.inputs import CollectionShape, Shape
 from ML_processing.training.data import ParameterGrid
 from MLTools.NanoML.errors import NanoMLError
-from MLTools.NanoML.extensions.compiled.tracing import mathematics, with_selection
+from MLTools.NanoML.extensions.compiled import with_selection
+from MLTools.NanoML.extensions.compiled.tracing import mathematics
 from MLTools.NanoML.extensions.compiled.with_selection import Compilation, Source, export_with_selection
 from MLTools.NanoML.model import Model, write_described
 from MLTools.NanoML.model.entries import outside_of
